@@ -1,0 +1,1 @@
+"""One audit from models to bundle: configuration, policy, orchestration."""

@@ -1,0 +1,1 @@
+"""Search for bounds: auto_LiRPA on one network, differential bounds on a pair."""

@@ -1,0 +1,1 @@
+"""The independent re-proof of certified claims, in rigorous arithmetic, without torch, auto_LiRPA or z3."""

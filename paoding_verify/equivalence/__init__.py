@@ -1,0 +1,1 @@
+"""The cascade that certifies or refutes equivalence of a pair of networks."""

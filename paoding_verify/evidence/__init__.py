@@ -1,0 +1,1 @@
+"""Plain data: verdicts, claims, certificates, results. No engine, no torch."""

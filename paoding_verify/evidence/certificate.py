@@ -1,0 +1,49 @@
+"""What the search hands to the checker: hints that make a proof short, never something to be believed.
+
+Any hint is *valid* (a wrong one only makes the bound worse), so a certificate needs no trust. The checker recomputes
+every bound from the networks and the region alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Certificate", "Slopes", "Split"]
+
+Slopes = Mapping[tuple[int, int], npt.NDArray[np.uint8]]
+"""(start, node) -> lower slopes of the unstable units of activation node `node`, used when bounding the rows of
+activation node `start` (start = number of nodes: the property's rows). Shape (rows or 1, units); slope = value / 255.
+For a pair, nodes of g are numbered after those of f."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One bisection of a box: children are {x[dimension] <= threshold} and {x[dimension] >= threshold}."""
+
+    dimension: int
+    """Flat index of the input feature."""
+    threshold: float
+    below: Split | None = None
+    """Split of the lower part, or None: a leaf."""
+    above: Split | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """Hints for the re-proof of one claim."""
+
+    kind: str
+    """crown: bounds of one network. both-robust: both networks of a pair have the same top class by crown.
+    differential: joint bounds of a pair."""
+    slopes: Slopes = field(default_factory=dict)
+    """Empty: the checker's adaptive default slopes."""
+    split: Split | None = None
+    """Bisections of the region; every leaf is proved by itself."""
+    alignment: tuple[tuple[int, ...], ...] | None = None
+    """For differential: for each activation layer, the units of f that the units of g continue, in g's order."""
+    label: int | None = None
+    """For both-robust: the common class."""

@@ -1,0 +1,83 @@
+"""A claim: one statement about one region, its verdict, and what supports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.evidence.verdict import Verdict
+
+__all__ = ["KINDS", "Claim", "Finding", "Witness"]
+
+KINDS = ("top1_robust", "top1_equivalent", "output_distance", "vnnlib")
+"""top1_robust: the network gives the region's label everywhere. top1_equivalent: both networks have the same top
+class everywhere.
+output_distance: |f - g| stays below delta for every output (without delta: the claim brackets the maximum). vnnlib: no
+point of the box satisfies the specification's unsafe condition."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A point of the region that breaks the claim, replayed on the shipped files."""
+
+    input: tuple[float, ...]
+    """Flat input, row-major, every value a float32."""
+    outputs_original: tuple[float, ...] | None
+    """Outputs of the original (or only) network in onnxruntime."""
+    outputs_pruned: tuple[float, ...] | None
+    """Outputs of the pruned network in onnxruntime; None where it takes no part."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement, one region, one verdict."""
+
+    id: str
+    """Unique in its result, e.g. "pruned/top1_robust/r0007/eps0.01"."""
+    kind: str
+    """One of KINDS."""
+    subject: str
+    """original, pruned or pair."""
+    region: str
+    """Id of the region."""
+    eps: float | None
+    """Perturbation radius of the region in input units; None for boxes that are no linf ball."""
+    label: int | None
+    """The class that the claim is about; None where it has none."""
+    verdict: Verdict | None
+    """None: the claim ended in an error; `reason` says which."""
+    method: str
+    """Engine that settled it, e.g. crown, alpha-crown, input-splitting, differential-crown, smt, pgd, centre."""
+    semantics: tuple[str, ...] = ()
+    """Arithmetic in which the checker re-proved it: real, float32."""
+    rechecked: bool = False
+    """CERTIFIED: re-proved by the checker. VIOLATED: the witness was replayed in onnxruntime."""
+    margin: float | None = None
+    """Margin at the centre of the region (logits; positive: the statement holds there)."""
+    bound: float | None = None
+    """Proved lower bound of the margin on the region; for output_distance without delta, the proved upper bound of
+    max |f - g|."""
+    attack: float | None = None
+    """Smallest margin that an attack found (the truth lies between bound and attack); for output_distance without
+    delta, the largest |f - g| found."""
+    delta: float | None = None
+    """Threshold of output_distance."""
+    reason: str = ""
+    """Why UNKNOWN, or what the error was."""
+    elapsed_s: float | None = None
+    """Seconds spent; kept out of the deterministic audit.json."""
+    witness: Witness | None = None
+    """Set exactly if VIOLATED."""
+    smt: str | None = None
+    """What the SMT spot check of this claim said: confirmed, refuted, undecided; None: not in its sample."""
+    smt_scale: float | None = None
+    """Factor by which the region was shrunk around its centre for the spot check; 1 = the whole region."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim together with the hints that let the checker prove it again."""
+
+    claim: Claim
+    certificate: Certificate | None
+    """Set exactly if the claim is CERTIFIED."""

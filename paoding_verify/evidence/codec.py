@@ -1,0 +1,172 @@
+"""Plain data to JSON and back, driven by the types of the dataclasses alone.
+
+Reading is strict, because files come from strangers: every field must be there with its declared type, nothing else
+may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from paoding_verify.errors import DataError
+
+__all__ = ["dumps", "from_plain", "loads", "to_plain"]
+
+T = TypeVar("T")
+
+
+def dumps(value: Any) -> str:
+    """Deterministic JSON text: declared field order, two-space indent, trailing newline. Raises: DataError on NaN or
+    infinity.
+    """
+    try:
+        return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise DataError(f"a result holds a number that is not finite: {error}") from error
+
+
+def loads(cls: type[T], text: str | bytes, what: str) -> T:
+    """Reads JSON into a dataclass. Raises: DataError naming `what` and the place that does not fit."""
+    try:
+        plain = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{what} is not valid JSON: {error}") from error
+    result: T = from_plain(cls, plain, what)
+    return result
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, tuples, mappings, enums and arrays as dicts, lists, strings and numbers; fields marked
+    `metadata={"plain": False}` are left out.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = [item.name for item in fields(value) if item.metadata.get("plain", True)]
+        return {name: to_plain(getattr(value, name)) for name in kept}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {_key(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        if value.dtype != np.uint8:
+            raise TypeError(f"only uint8 arrays have a plain form, not {value.dtype}")
+        return {"shape": list(value.shape), "base64": base64.b64encode(value.tobytes()).decode()}
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def from_plain(cls: Any, plain: Any, where: str) -> Any:
+    """The inverse of `to_plain` for a declared type. Raises: DataError naming the place that does not fit."""
+    if is_dataclass(cls):
+        return _dataclass(cls, plain, where)
+    origin, args = get_origin(cls), get_args(cls)
+    if origin in (Union, types.UnionType):
+        return _union(args, plain, where)
+    if origin is tuple:
+        return _tuple(args, plain, where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _mapping(args, plain, where)
+    if origin is np.ndarray:
+        return _array(plain, where)
+    if isinstance(cls, type) and issubclass(cls, Enum):
+        if plain not in [member.value for member in cls]:
+            raise DataError(f"{where}: {str(plain)[:40]!r} is none of {[m.value for m in cls]}")
+        return cls(plain)
+    if cls is float and isinstance(plain, (int, float)) and not isinstance(plain, bool):
+        return float(plain) if math.isfinite(plain) else _misfit(where, "a finite number", plain)
+    if cls in (int, bool, str) and type(plain) is cls:
+        return plain
+    return _misfit(where, getattr(cls, "__name__", str(cls)), plain)
+
+
+def _dataclass(cls: Any, plain: Any, where: str) -> Any:
+    if not isinstance(plain, dict):
+        _misfit(where, "an object", plain)
+    hints = _hints(cls)
+    names = [item.name for item in fields(cls) if item.metadata.get("plain", True)]
+    if set(plain) != set(names):
+        odd = sorted(set(plain) ^ set(names))
+        raise DataError(f"{where}: these fields are missing or unknown: {', '.join(odd)[:200]}")
+    return cls(**{name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names})
+
+
+def _union(args: tuple[Any, ...], plain: Any, where: str) -> Any:
+    if plain is None and type(None) in args:
+        return None
+    options = [arg for arg in args if arg is not type(None)]
+    for option in options[:-1]:
+        try:
+            return from_plain(option, plain, where)
+        except DataError:
+            continue
+    return from_plain(options[-1], plain, where)
+
+
+def _tuple(args: tuple[Any, ...], plain: Any, where: str) -> Any:
+    if not isinstance(plain, list):
+        _misfit(where, "a list", plain)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(from_plain(args[0], item, f"{where}[{k}]") for k, item in enumerate(plain))
+    if len(plain) != len(args):
+        _misfit(where, f"a list of {len(args)}", plain)
+    return tuple(from_plain(arg, item, f"{where}[{k}]") for k, (arg, item) in enumerate(zip(args, plain, strict=True)))
+
+
+def _mapping(args: tuple[Any, ...], plain: Any, where: str) -> Any:
+    if not isinstance(plain, dict):
+        _misfit(where, "an object", plain)
+    result = {}
+    for key, item in plain.items():
+        result[_unkey(args[0], key, where)] = from_plain(args[1], item, f"{where}[{key[:40]!r}]")
+    return result
+
+
+def _array(plain: Any, where: str) -> Any:
+    if not isinstance(plain, dict) or set(plain) != {"shape", "base64"} or not isinstance(plain["base64"], str):
+        _misfit(where, "an array (shape, base64)", plain)
+    shape = from_plain(tuple[int, ...], plain["shape"], f"{where}.shape")
+    try:
+        data = base64.b64decode(plain["base64"], validate=True)
+    except ValueError as error:
+        raise DataError(f"{where}: invalid base64 ({error})") from error
+    if min(shape, default=0) < 0 or math.prod(shape) != len(data):
+        raise DataError(f"{where}: {len(data)} bytes do not fill shape {shape}")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _key(key: Any) -> str:
+    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def _unkey(cls: Any, key: str, where: str) -> Any:
+    if cls is str:
+        return key
+    parts = key.split(",")
+    if not all(part.isdigit() and len(part) < 10 for part in parts) or len(parts) != len(get_args(cls)):
+        raise DataError(f"{where}: {key[:40]!r} is no pair of numbers")
+    return tuple(int(part) for part in parts)
+
+
+def _misfit(where: str, wanted: str, plain: Any) -> Any:
+    raise DataError(f"{where}: expected {wanted}, got {type(plain).__name__} {str(plain)[:40]!r}")
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not allowed")
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)

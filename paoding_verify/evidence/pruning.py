@@ -1,0 +1,70 @@
+"""What the pruner did: plain data, every proposal kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Candidate", "Move", "PruneStep", "PruneTrace"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """Removal of one unit, perhaps merged into another."""
+
+    layer: int
+    """Activation layer, 0 = first hidden."""
+    kept: int | None
+    """Unit that took over, in the original's numbering; None: removed without a partner."""
+    removed: int
+    """Unit removed, in the original's numbering."""
+    energy: float | None = None
+    """Energy of the network after this proposal: mean drop of certified margins (logits)."""
+    reason: str = ""
+    """Why it was accepted or rejected."""
+
+
+@dataclass(frozen=True)
+class PruneStep:
+    """One progressive step."""
+
+    step: int
+    """Counted from 1."""
+    accepted: tuple[Move, ...]
+    rejected: tuple[Move, ...]
+    energy: float
+    """After the step."""
+    temperature: float
+    sparsity: float
+    """Removed units / units of the original."""
+    certified_margin: float
+    """Mean certified margin over the pruner's anchors after the step (logits)."""
+    elapsed_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network that the pruner considered as a whole."""
+
+    name: str
+    signal: float
+    """Mean drop of certified margins on the selection anchors; smaller is better."""
+    num_units: tuple[int, ...]
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class PruneTrace:
+    """Record of a pruning run."""
+
+    method: str
+    seed: int
+    target_sparsity: float
+    sparsity: float
+    """Reached."""
+    steps: tuple[PruneStep, ...]
+    alignment: tuple[tuple[int, ...], ...]
+    """For each activation layer, the original's units that were kept, in the pruned network's order."""
+    anchors: Mapping[str, str | int | float]
+    """Where the pruner's own anchors came from: source, count, eps, digest."""
+    candidates: tuple[Candidate, ...] = ()

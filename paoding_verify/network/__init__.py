@@ -1,0 +1,1 @@
+"""The canonical network: one model, read by search, checker and solvers alike."""

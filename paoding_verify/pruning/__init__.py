@@ -1,0 +1,1 @@
+"""Stochastic progressive pruning under a certified robustness signal."""

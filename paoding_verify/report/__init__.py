@@ -1,0 +1,1 @@
+"""Everything that people and machines read, drawn from plain data alone."""

@@ -1,0 +1,1 @@
+"""The cascade that certifies or refutes robustness of one network."""
