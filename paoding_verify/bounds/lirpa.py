@@ -94,7 +94,7 @@ class LirpaBounder:
         self._source = network
         self._module.load(lowered)
 
-    def lower_bounds(
+    def lower_bounds(  # noqa: PLR0913 - box, rows and method
         self,
         lower: Array,
         upper: Array,
@@ -217,7 +217,7 @@ class LirpaBounder:
 
 
 def _per_row(alpha: torch.Tensor, *, is_property: bool) -> npt.NDArray[np.uint8]:
-    """Slopes in 1/255. Shapes: alpha (2, rows or 1, N, *units), for lower and for upper bounds -> (rows or 1, N, units)."""
+    """Slopes in 1/255. Shapes: alpha (2: lower and upper, rows or 1, N, *units) -> (rows or 1, N, units)."""
     values = alpha.detach()[0] if is_property else alpha.detach().mean(dim=0)
     flat = values.reshape(values.shape[0], values.shape[1], -1).cpu().numpy()
     return np.asarray(np.rint(np.clip(flat, 0.0, 1.0) * 255.0), dtype=np.uint8)
