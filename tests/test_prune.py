@@ -211,6 +211,23 @@ def test_layers_that_cannot_be_pruned_are_named_in_the_trace():
     assert trace.excluded == ("layer 0 (node0): it comes straight from the input",)
 
 
+@pytest.mark.realdata
+def test_half_of_a_recorded_network_is_pruned_better_than_by_magnitude(data_dir):
+    recorded = np.load(data_dir / "paoding_oracle" / "mnist_mlp5_orig.npz")
+    arrays = [recorded[name].astype(float) for name in sorted(recorded.files)]
+    dense = [Dense(weight.T, bias) for weight, bias in zip(arrays[::2], arrays[1::2], strict=True)]
+    network = chain((784,), dense[0], Relu(), dense[1], Relu(), dense[2], Relu(), dense[3])
+    images = np.load(data_dir / "data" / "mnist_test.npz")
+    x, y = (images["x"][:2000].reshape(-1, 784) / 255).astype(np.float32), images["y"][:2000]
+
+    def accuracy(judged: Network) -> float:
+        return float(np.mean(judged.forward(x).argmax(axis=1) == y))
+
+    found = {m: accuracy(prune(network, target_sparsity=0.5, method=m).network) for m in ("paoding", "magnitude-l2")}
+    assert found["paoding"] > 0.9 * accuracy(network)
+    assert found["paoding"] > found["magnitude-l2"] + 0.05
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
