@@ -176,6 +176,8 @@ def _refined(z: Interval, wanted: torch.Tensor, pull: Callable[[torch.Tensor], t
     """
     lower, upper = z.lower.flatten(1).clone(), z.upper.flatten(1).clone()
     for index in wanted.flatten().nonzero()[:, 0].split(_ROWS // 2):
+        if not len(index):
+            break
         rows = torch.zeros((len(index), wanted.numel()), dtype=lower.dtype)
         rows[torch.arange(len(index)), index] = 1.0
         both = pull(torch.cat([rows, -rows]).reshape(1, -1, *wanted.shape))

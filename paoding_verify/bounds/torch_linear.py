@@ -7,7 +7,18 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.grad import conv2d_input
 
 from paoding_verify.errors import UnsupportedOpError
-from paoding_verify.network.graph import Add, Affine, AveragePool2d, Conv2d, Dense, Node, Padding, Permute, Reshape, Shape
+from paoding_verify.network.graph import (
+    Add,
+    Affine,
+    AveragePool2d,
+    Conv2d,
+    Dense,
+    Node,
+    Padding,
+    Permute,
+    Reshape,
+    Shape,
+)
 from paoding_verify.network.linear import product as numpy_product
 
 __all__ = ["TorchLinear"]
