@@ -13,7 +13,7 @@ SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "s
 def add_model(parser: argparse.ArgumentParser) -> None:
     """How to read the model files."""
     group = parser.add_argument_group("models")
-    group.add_argument("--arch", metavar="FILE:NAME", help="architecture that a weights file belongs to")
+    group.add_argument("--arch", metavar="FILE.py:NAME", help="NAME() makes the module that a weights file belongs to")
     group.add_argument("--input-shape", metavar="D", type=int, nargs="+", help="shape of one input, without the batch")
     group.add_argument("--mean", metavar="M", type=float, nargs="+", help="normalisation put in front: (x - M) / S")
     group.add_argument("--std", metavar="S", type=float, nargs="+", help="normalisation put in front: (x - M) / S")

@@ -65,12 +65,14 @@ def _specification(network: Network, spec: Path, config: AuditConfig, progress: 
 
 
 def _answer(result: AuditResult) -> str:
-    """The specification's answer; a witness stands before the word's line ends the output, in VNN-COMP form."""
+    """unsat, unknown, or a witness in VNN-COMP form and then sat: the answer is the last line."""
+    import numpy as np
+
     from paoding_verify.evidence.verdict import Verdict
+    from paoding_verify.vnnlib import write_witness
 
     for claim in result.claims:
         if claim.witness is not None:
-            values = [f"(X_{k} {value!r})" for k, value in enumerate(claim.witness.input)]
-            values += [f"(Y_{k} {value!r})" for k, value in enumerate(claim.witness.outputs_original or ())]
-            return "(" + "\n ".join(values) + ")\nsat"
+            point, outputs = claim.witness.input, claim.witness.outputs_original or ()
+            return f"{write_witness(np.array(point), np.array(outputs))}\nsat"
     return "unsat" if all(claim.verdict is Verdict.CERTIFIED for claim in result.claims) else "unknown"
