@@ -21,7 +21,15 @@ from paoding_verify.evidence.result import (
 )
 from paoding_verify.evidence.verdict import Outcome, Verdict
 
-__all__ = ["PAYLOAD", "audit_example", "certify_example", "compare_example", "every_example", "hostile_example", "large_example"]
+__all__ = [
+    "PAYLOAD",
+    "audit_example",
+    "certify_example",
+    "compare_example",
+    "every_example",
+    "hostile_example",
+    "large_example",
+]
 
 PAYLOAD = "</title></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`|[x](javascript:alert(3))]]>&\u202e\x00\x1b[31m\ud800\n# =cmd()"
 """Text that breaks out of HTML, SVG, attributes, Markdown, XML and terminals wherever it is not escaped."""
@@ -52,11 +60,15 @@ def claim(subject: str, index: int, eps: float, verdict: Verdict | None, **extra
         label=index % 10, verdict=verdict, method="crown", margin=2.0 + index % 7 / 3, elapsed_s=0.25,
     )  # fmt: skip
     if verdict is Verdict.CERTIFIED:
-        base = replace(base, bound=0.2 + index % 11 / 5, attack=0.9 + index % 11 / 5, semantics=("real", "float32"), rechecked=True)
+        base = replace(
+            base, bound=0.2 + index % 11 / 5, attack=0.9 + index % 11 / 5, semantics=("real", "float32"), rechecked=True
+        )
     elif verdict is Verdict.VIOLATED:
         base = replace(base, method="pgd", attack=-0.31, rechecked=True, witness=witness(index, subject))
     elif verdict is Verdict.UNKNOWN:
-        base = replace(base, method="alpha-crown", bound=-0.4, attack=0.12, reason="time limit of 30 s reached while splitting")
+        base = replace(
+            base, method="alpha-crown", bound=-0.4, attack=0.12, reason="time limit of 30 s reached while splitting"
+        )
     else:
         base = replace(base, reason="EngineError: the bounds engine ran out of memory", margin=None)
     return replace(base, **extra)  # type: ignore[arg-type]
@@ -75,9 +87,15 @@ def claims_at(eps: float, number: int, weak: int) -> list[Claim]:
     """For `number` regions, claims of both networks and the pair; the pruned one fails on every `weak`-th."""
     found = []
     for k in range(number):
-        after = Verdict.VIOLATED if k % weak == weak - 1 else Verdict.UNKNOWN if k % weak == weak - 2 else Verdict.CERTIFIED
+        after = (
+            Verdict.VIOLATED if k % weak == weak - 1 else Verdict.UNKNOWN if k % weak == weak - 2 else Verdict.CERTIFIED
+        )
         before = Verdict.UNKNOWN if k % 17 == 16 else Verdict.CERTIFIED
-        bound = {} if after is Verdict.VIOLATED else {"bound": round(0.1 + k % 11 / 5.2 - (1.1 if after is Verdict.UNKNOWN else 0), 4)}
+        bound = (
+            {}
+            if after is Verdict.VIOLATED
+            else {"bound": round(0.1 + k % 11 / 5.2 - (1.1 if after is Verdict.UNKNOWN else 0), 4)}
+        )
         found += [claim("original", k, eps, before), claim("pruned", k, eps, after, **bound)]
         pair = Verdict.CERTIFIED if k % 9 else Verdict.UNKNOWN
         smt = {"smt": "confirmed", "smt_scale": 0.25} if k % 10 == 1 and pair is Verdict.CERTIFIED else {}
@@ -104,7 +122,8 @@ def metrics_of(claims: list[Claim], natural: tuple[float, float] = (0.98, 0.96))
 def regions_of(claims: list[Claim], source: str = "mnist_test.npz") -> tuple[RegionRecord, ...]:
     seen = {c.region: c for c in claims}
     return tuple(
-        RegionRecord(name, f"{source}[{k * 37 + 11}]", k % 10, c.eps, digest(name)) for k, (name, c) in enumerate(seen.items())
+        RegionRecord(name, f"{source}[{k * 37 + 11}]", k % 10, c.eps, digest(name))
+        for k, (name, c) in enumerate(seen.items())
     )
 
 
@@ -113,32 +132,62 @@ def trace(steps: int = 14) -> PruneTrace:
     for k in range(1, steps + 1):
         accepted = tuple(Move(k % 2, None if k % 3 else 5, 16 * k + j, 0.01 * k, "energy fell") for j in range(16))
         rejected = tuple(Move(k % 2, None, 200 + j, 0.2, "energy rose; not drawn") for j in range(k % 5))
-        rows.append(PruneStep(k, accepted, rejected, 0.004 * k * k, 1.0 * 0.8**k, 16 * k / 512, 3.1 - 0.05 * k - 0.004 * k * k, 1.5))
-    anchors = {"source": "synthesised: structured fields pushed towards classes", "count": 256, "eps": 0.01, "sha256": digest("anchors")}
+        rows.append(
+            PruneStep(
+                k, accepted, rejected, 0.004 * k * k, 1.0 * 0.8**k, 16 * k / 512, 3.1 - 0.05 * k - 0.004 * k * k, 1.5
+            )
+        )
+    anchors = {
+        "source": "synthesised: structured fields pushed towards classes",
+        "count": 256,
+        "eps": 0.01,
+        "sha256": digest("anchors"),
+    }
     candidates = (Candidate("paoding", 0.92, (144, 144), True), Candidate("magnitude", 1.61, (144, 144), False))
-    return PruneTrace("paoding", 7, 0.5, 16 * steps / 512, tuple(rows), (tuple(range(144)), tuple(range(144))), anchors, candidates)
+    return PruneTrace(
+        "paoding", 7, 0.5, 16 * steps / 512, tuple(rows), (tuple(range(144)), tuple(range(144))), anchors, candidates
+    )
 
 
 def policy(outcome: Outcome) -> PolicyOutcome:
     other = Outcome.PASS
-    low = {Outcome.PASS: 0.9, Outcome.FAIL: 0.61, Outcome.INCONCLUSIVE: 0.78}[outcome]
-    high = {Outcome.PASS: 0.94, Outcome.FAIL: 0.74, Outcome.INCONCLUSIVE: 0.86}[outcome]
+    low, high, eps = {
+        Outcome.PASS: (0.9, 0.95, 0.01), Outcome.FAIL: (0.34, 0.68, 0.03), Outcome.INCONCLUSIVE: (0.6, 0.8, 0.02)
+    }[outcome]  # fmt: skip
     rules = (
-        RuleOutcome("certified_accuracy", "certified accuracy of the pruned network at eps 0.01 is at least 80 %", 0.8, low, high, outcome),
+        RuleOutcome("certified_accuracy", f"certified accuracy of the pruned network at eps {eps:g} is at least 80 %", 0.8, low, high, outcome),
         RuleOutcome("preserved_ratio", "the pruned network keeps at least 90 % of the original's certified accuracy", 0.9, 0.95, 1.02, other),
         RuleOutcome("errors", "no claim ended in an error", 0.0, 0.0, 0.0, other),
     )  # fmt: skip
     return PolicyOutcome("policy.toml", outcome, rules)
 
 
-def provenance(command: str = "paoding-verify audit mnist.onnx --data mnist_test.npz --eps 0.01 0.02 -o out/") -> Provenance:
-    versions = {"paoding_verify": "0.1.0", "torch": "2.13.0", "auto_LiRPA": "0.3", "z3": "4.15.4", "onnxruntime": "1.23.2", "numpy": "2.3.5"}
-    config = {"norm": "linf", "domain": "0 to 1", "seed": "7", "timeout_s": "30", "samples": "50", "semantics": "real, float32"}
+def provenance(
+    command: str = "paoding-verify audit mnist.onnx --data mnist_test.npz --eps 0.01 0.02 -o out/",
+) -> Provenance:
+    versions = {
+        "paoding_verify": "0.1.0",
+        "torch": "2.13.0",
+        "auto_LiRPA": "0.3",
+        "z3": "4.15.4",
+        "onnxruntime": "1.23.2",
+        "numpy": "2.3.5",
+    }
+    config = {
+        "norm": "linf",
+        "domain": "0 to 1",
+        "seed": "7",
+        "timeout_s": "30",
+        "samples": "50",
+        "semantics": "real, float32",
+    }
     split = "The pruner used 256 synthesised anchors; the regions reported here were drawn from mnist_test.npz and never shown to it."
     return Provenance(command, 7, versions, "x86_64, Linux", config, split)
 
 
-def audit_example(outcome: Outcome = Outcome.FAIL, eps: tuple[float, ...] = (0.01, 0.02, 0.03), number: int = 50) -> AuditResult:
+def audit_example(
+    outcome: Outcome = Outcome.FAIL, eps: tuple[float, ...] = (0.01, 0.02, 0.03), number: int = 50
+) -> AuditResult:
     """An audit of a pair whose pruned network gets worse as eps grows."""
     claims = [c for k, e in enumerate(eps) for c in claims_at(e, number, {0: 12, 1: 5}.get(k, 3))]
     pair = (model("original"), model("pruned", (144, 144)))
@@ -180,7 +229,8 @@ def hostile_example() -> AuditResult:
         for m in whole.models
     )
     claims = tuple(
-        replace(c, id=f"{PAYLOAD}{k}", region=PAYLOAD, method=PAYLOAD, reason=PAYLOAD, kind=c.kind) for k, c in enumerate(whole.claims)
+        replace(c, id=f"{PAYLOAD}{k}", region=PAYLOAD, method=PAYLOAD, reason=PAYLOAD, kind=c.kind)
+        for k, c in enumerate(whole.claims)
     )
     regions = tuple(replace(r, id=f"{PAYLOAD}{k}", source=PAYLOAD) for k, r in enumerate(whole.regions))
     assert whole.policy is not None

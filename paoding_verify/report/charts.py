@@ -52,7 +52,7 @@ def accuracy_curve(curves: Sequence[Curve]) -> Markup:
     parts = _fractions(bottom)
     for eps in sorted({e for curve in curves for e in curve.eps}):
         parts.append(line(to_x(eps), bottom, to_x(eps), bottom + 4, "axis"))
-    for eps in ticks(low, high, 4):
+    for eps in ticks(low, high):
         parts.append(text(to_x(eps), bottom + 18, f"{eps:g}", anchor="middle"))
     parts.append(text((LEFT + RIGHT) / 2, bottom + 36, "eps (input units)", "label", "middle"))
     for curve in curves:
@@ -160,8 +160,11 @@ def margins(points: Sequence[tuple[float, float]]) -> Markup:
     low, high = min(low, 0.0), max(high, 0.0)
     to_x, to_y = scale(low, high, LEFT + 8, LEFT + 8 + size + 70), scale(low, high, size, TOP)
     parts = []
-    for tick in ticks(low, high, 4):
-        parts += [line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"), text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end")]
+    for tick in ticks(low, high):
+        parts += [
+            line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"),
+            text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end"),
+        ]
         parts.append(text(to_x(tick), size + 18, f"{tick:g}", anchor="middle"))
     parts += [line(to_x(low), to_y(low), to_x(high), to_y(high), "diagonal")]
     parts += [line(to_x(0), TOP, to_x(0), size, "axis"), line(LEFT, to_y(0), RIGHT, to_y(0), "axis")]
@@ -170,7 +173,9 @@ def margins(points: Sequence[tuple[float, float]]) -> Markup:
     parts.append(text((LEFT + RIGHT) / 2, size + 36, "proved margin, original (logits)", "label", "middle"))
     parts.append(text(LEFT + 4, TOP + 2, "pruned (logits)", "label"))
     grown = sum(y > x for x, y in points)
-    description = f"{len(points)} regions; the proved margin grew on {grown} and shrank or stayed on {len(points) - grown}"
+    description = (
+        f"{len(points)} regions; the proved margin grew on {grown} and shrank or stayed on {len(points) - grown}"
+    )
     return figure("margins", "Proved margins before and after pruning", description, size + 44, parts)
 
 
@@ -180,8 +185,10 @@ def brackets(pairs: Sequence[tuple[float, float]]) -> Markup:
     ordered = sorted(pairs, key=lambda pair: pair[1])
     to_y = scale(0, span(b for _, b in ordered)[1], bottom, TOP)
     to_x = scale(0, max(len(ordered) - 1, 1), LEFT + 10, RIGHT - 10)
-    parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1], 4)])
-    bars = "".join(f"M{coordinate(to_x(k))} {coordinate(to_y(a))}V{coordinate(to_y(b))}" for k, (a, b) in enumerate(ordered))
+    parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1])])
+    bars = "".join(
+        f"M{coordinate(to_x(k))} {coordinate(to_y(a))}V{coordinate(to_y(b))}" for k, (a, b) in enumerate(ordered)
+    )
     found = "".join(f"M{coordinate(to_x(k))} {coordinate(to_y(a))}h0" for k, (a, _) in enumerate(ordered))
     proved = "".join(f"M{coordinate(to_x(k) - 3)} {coordinate(to_y(b))}h6" for k, (_, b) in enumerate(ordered))
     for css, path in (("bracket", bars), ("dots", found), ("cap", proved)):
@@ -206,7 +213,10 @@ def trace(rows: Sequence[tuple[float, float, float, int, int]]) -> Markup:
         low, high = span(values)
         to_y = scale(low, high, bottom, top)
         for tick in ticks(low, high, 2):
-            parts += [line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"), text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end")]
+            parts += [
+                line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"),
+                text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end"),
+            ]
         parts.append(text(LEFT, top - 7, name, "label"))
         points = [(to_x(k + 1), to_y(value)) for k, value in enumerate(values)]
         parts.append(polyline(points, "line pruned"))
@@ -220,7 +230,7 @@ def trace(rows: Sequence[tuple[float, float, float, int, int]]) -> Markup:
         x = to_x(k + 1) - width / 2
         parts.append(rect(x, to_y(accepted), width, bottom - to_y(accepted), "certified"))
         parts.append(rect(x, to_y(accepted + rejected), width, to_y(accepted) - to_y(accepted + rejected), "unknown"))
-    for step in ticks(1, max(len(rows), 2), 6):
+    for step in ticks(1, max(len(rows), 2)):
         if step == int(step) and step <= len(rows):
             parts.append(text(to_x(step), bottom + 17, f"{step:g}", anchor="middle"))
     parts.append(text((LEFT + RIGHT) / 2, bottom + 33, "step", "label", "middle"))

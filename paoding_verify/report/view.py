@@ -16,9 +16,9 @@ from paoding_verify.report.pictures import as_pixels, png
 
 __all__ = ["MAX_WITNESSES", "Comparison", "LayerRow", "View", "WitnessView", "build_view"]
 
-MAX_WITNESSES = 24
+MAX_WITNESSES = 12
 """Witnesses shown one by one; the others stand in audit.json."""
-MAX_FEATURES = 32
+MAX_FEATURES = 24
 """Features listed for a witness that is no picture."""
 
 
@@ -126,8 +126,16 @@ def build_view(result: AuditResult) -> View:
         questions=tables.property_rows(result, by_radius=False),
         properties=tables.property_rows(result),
         smt=tables.smt_rows(result),
-        distances=tables.quantiles((("found by attack", [a for a, _ in brackets]), ("proved bound", [b for _, b in brackets]))),
-        margins=tables.quantiles((("original", [a for a, _ in pairs]), ("pruned", [b for _, b in pairs]), ("change", [b - a for a, b in pairs]))),
+        distances=tables.quantiles(
+            (("found by attack", [a for a, _ in brackets]), ("proved bound", [b for _, b in brackets]))
+        ),
+        margins=tables.quantiles(
+            (
+                ("original", [a for a, _ in pairs]),
+                ("pruned", [b for _, b in pairs]),
+                ("change", [b - a for a, b in pairs]),
+            )
+        ),
         sources=_sources(result.regions),
         flows=tuple((a, b, n) for (a, b), n in flows.items()),
         open_claims=(*violated, *by_verdict[None], *by_verdict[Verdict.UNKNOWN]),
@@ -170,7 +178,9 @@ def _comparisons(models: tuple[ModelRecord, ...]) -> tuple[Comparison, ...]:
         ("size of the ONNX file (bytes)", [m.size_bytes for m in models]),
     )
     return tuple(
-        Comparison(name, tuple(f"{v:,}" for v in values), values[1] / values[0] if len(values) == 2 and values[0] else None)
+        Comparison(
+            name, tuple(f"{v:,}" for v in values), values[1] / values[0] if len(values) == 2 and values[0] else None
+        )
         for name, values in figures
     )
 

@@ -108,4 +108,6 @@ def _proofs(result: AuditResult) -> str:
     first = f"For {count(len(proved), 'claim')} there is a mathematical proof"
     if again == len(proved):
         return f"{first}, and a second, independent program has confirmed every one of these proofs."
-    return f"{first}, but only {again} of these proofs were confirmed by the independent checker. Do not rely on the rest."
+    return (
+        f"{first}, but only {again} of these proofs were confirmed by the independent checker. Do not rely on the rest."
+    )
