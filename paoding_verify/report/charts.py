@@ -52,7 +52,7 @@ def accuracy_curve(curves: Sequence[Curve]) -> Markup:
     parts = _fractions(bottom)
     for eps in sorted({e for curve in curves for e in curve.eps}):
         parts.append(line(to_x(eps), bottom, to_x(eps), bottom + 4, "axis"))
-    for eps in ticks(low, high, 4):
+    for eps in ticks(low, high):
         parts.append(text(to_x(eps), bottom + 18, f"{eps:g}", anchor="middle"))
     parts.append(text((LEFT + RIGHT) / 2, bottom + 36, "eps (input units)", "label", "middle"))
     for curve in curves:
@@ -160,7 +160,11 @@ def margins(points: Sequence[tuple[float, float]]) -> Markup:
     low, high = min(low, 0.0), max(high, 0.0)
     to_x, to_y = scale(low, high, LEFT + 8, LEFT + 8 + size + 70), scale(low, high, size, TOP)
     parts = []
+<<<<<<< HEAD
     for tick in ticks(low, high, 4):
+=======
+    for tick in ticks(low, high):
+>>>>>>> report
         parts += [
             line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"),
             text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end"),
@@ -185,7 +189,11 @@ def brackets(pairs: Sequence[tuple[float, float]]) -> Markup:
     ordered = sorted(pairs, key=lambda pair: pair[1])
     to_y = scale(0, span(b for _, b in ordered)[1], bottom, TOP)
     to_x = scale(0, max(len(ordered) - 1, 1), LEFT + 10, RIGHT - 10)
+<<<<<<< HEAD
     parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1], 4)])
+=======
+    parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1])])
+>>>>>>> report
     bars = "".join(
         f"M{coordinate(to_x(k))} {coordinate(to_y(a))}V{coordinate(to_y(b))}" for k, (a, b) in enumerate(ordered)
     )
@@ -230,7 +238,7 @@ def trace(rows: Sequence[tuple[float, float, float, int, int]]) -> Markup:
         x = to_x(k + 1) - width / 2
         parts.append(rect(x, to_y(accepted), width, bottom - to_y(accepted), "certified"))
         parts.append(rect(x, to_y(accepted + rejected), width, to_y(accepted) - to_y(accepted + rejected), "unknown"))
-    for step in ticks(1, max(len(rows), 2), 6):
+    for step in ticks(1, max(len(rows), 2)):
         if step == int(step) and step <= len(rows):
             parts.append(text(to_x(step), bottom + 17, f"{step:g}", anchor="middle"))
     parts.append(text((LEFT + RIGHT) / 2, bottom + 33, "step", "label", "middle"))

@@ -19,11 +19,15 @@ Scale = Callable[[float], float]
 
 def coordinate(value: float) -> str:
     """A length with at most one decimal, without a trailing zero."""
+<<<<<<< HEAD
     return (
         f"{value:.1f}".rstrip("0").rstrip(".").replace("-0", "0")
         if abs(value) < 0.05
         else f"{value:.1f}".removesuffix(".0")
     )
+=======
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
+>>>>>>> report
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Scale:
@@ -32,13 +36,13 @@ def scale(low: float, high: float, start: float, stop: float) -> Scale:
     return lambda value: start + (stop - start) * ((value - low) / width if width else 0.5)
 
 
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round numbers inside [low, high], about as many as wanted."""
+def ticks(low: float, high: float, least: int = 3) -> list[float]:
+    """Round numbers inside [low, high]: at least about `least`, at most two and a half times as many."""
     if not high > low:
         return [low]
-    raw = (high - low) / wanted
+    raw = (high - low) / least
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = next(factor * power for factor in (5, 2, 1) if factor * power <= raw * 1.001)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]

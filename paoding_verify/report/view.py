@@ -16,9 +16,9 @@ from paoding_verify.report.pictures import as_pixels, png
 
 __all__ = ["MAX_WITNESSES", "Comparison", "LayerRow", "View", "WitnessView", "build_view"]
 
-MAX_WITNESSES = 24
+MAX_WITNESSES = 12
 """Witnesses shown one by one; the others stand in audit.json."""
-MAX_FEATURES = 32
+MAX_FEATURES = 24
 """Features listed for a witness that is no picture."""
 
 
