@@ -160,11 +160,7 @@ def margins(points: Sequence[tuple[float, float]]) -> Markup:
     low, high = min(low, 0.0), max(high, 0.0)
     to_x, to_y = scale(low, high, LEFT + 8, LEFT + 8 + size + 70), scale(low, high, size, TOP)
     parts = []
-<<<<<<< HEAD
-    for tick in ticks(low, high, 4):
-=======
     for tick in ticks(low, high):
->>>>>>> report
         parts += [
             line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"),
             text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end"),
@@ -189,11 +185,7 @@ def brackets(pairs: Sequence[tuple[float, float]]) -> Markup:
     ordered = sorted(pairs, key=lambda pair: pair[1])
     to_y = scale(0, span(b for _, b in ordered)[1], bottom, TOP)
     to_x = scale(0, max(len(ordered) - 1, 1), LEFT + 10, RIGHT - 10)
-<<<<<<< HEAD
-    parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1], 4)])
-=======
     parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1])])
->>>>>>> report
     bars = "".join(
         f"M{coordinate(to_x(k))} {coordinate(to_y(a))}V{coordinate(to_y(b))}" for k, (a, b) in enumerate(ordered)
     )

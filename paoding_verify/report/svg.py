@@ -19,15 +19,7 @@ Scale = Callable[[float], float]
 
 def coordinate(value: float) -> str:
     """A length with at most one decimal, without a trailing zero."""
-<<<<<<< HEAD
-    return (
-        f"{value:.1f}".rstrip("0").rstrip(".").replace("-0", "0")
-        if abs(value) < 0.05
-        else f"{value:.1f}".removesuffix(".0")
-    )
-=======
     return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
->>>>>>> report
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Scale:
