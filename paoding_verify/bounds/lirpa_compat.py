@@ -88,7 +88,10 @@ def _names_lent() -> Iterator[None]:
     lend_setter = not hasattr(symbolic_helper, "_set_opset_version")
     if lend_setter:
         symbolic_helper.__dict__["_set_opset_version"] = _set_opset_version
-    modules = {"numpy.lib.arraysetops": {"isin": np.isin}, "tqdm": {"tqdm": lambda items, **_: items}}
+    modules: dict[str, dict[str, Any]] = {
+        "numpy.lib.arraysetops": {"isin": np.isin},
+        "tqdm": {"tqdm": lambda items, **_: items},
+    }
     lent = [name for name in modules if not _importable(name)]
     for name in lent:
         sys.modules[name] = types.ModuleType(name)
