@@ -37,12 +37,13 @@ class CanonicalModule(nn.Module):
             for j, array in enumerate(op_parameters(node.op)):
                 self.register_parameter(f"p{index}_{j}", nn.Parameter(torch.as_tensor(array.copy()).to(dtype), False))
 
+    @torch.no_grad()
     def load(self, network: Network) -> None:
         """Takes over the parameters of a network of the same nodes and shapes, in place."""
         for index, node in enumerate(network.nodes):
             for j, array in enumerate(op_parameters(node.op)):
                 target = self.get_parameter(f"p{index}_{j}")
-                target.copy_(torch.as_tensor(array).to(target.dtype))
+                target.copy_(torch.as_tensor(array.copy()).to(target.dtype))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Outputs. Shapes: (N, *input_shape) -> (N, num_outputs)."""

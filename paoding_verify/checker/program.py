@@ -1,0 +1,120 @@
+"""What the checker bounds: one network, or two that read the same input, as one list of steps.
+
+Values are numbered as in a `Network`: 0 is the input, step k computes value k + 1. In a program of two networks both
+read value 0, so one backward pass to the input treats them together. If the two have the same structure, their steps
+alternate and `twins` says which values belong together; `differential.py` then uses that they are close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from paoding_verify.errors import InputError
+from paoding_verify.evidence.certificate import Slopes
+from paoding_verify.network.graph import LeakyRelu, Network, Op, Relu, Shape, is_linear
+
+__all__ = ["Program", "Step", "check_slopes", "pair_program", "single_program"]
+
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation of a program."""
+
+    op: Op
+    inputs: tuple[int, ...]
+    """Values it reads."""
+    number: int
+    """Number of its node in certificates: nodes of g are counted after those of f."""
+    shape: Shape
+    """Of the value it computes."""
+    kept: Indices | None = None
+    """Where the network's own elements stand in an expanded value (row-major); None: not expanded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Steps in topological order over one input."""
+
+    input_shape: Shape
+    steps: tuple[Step, ...]
+    outputs: tuple[int, ...]
+    """Values whose concatenation the rows of a property are about."""
+    twins: Mapping[int, int] = field(default_factory=dict)
+    """Value of g -> value of f that it continues."""
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shape of every value."""
+        return (self.input_shape, *(step.shape for step in self.steps))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """For every value the steps that read it."""
+        found: list[list[int]] = [[] for _ in self.shapes]
+        for index, step in enumerate(self.steps):
+            for value in step.inputs:
+                found[value].append(index)
+        return tuple(map(tuple, found))
+
+    def passing(self, value: int) -> bool:
+        """Whether one linear step alone reads the value: a compiler may merge its computation with that step."""
+        readers = self.readers[value]
+        return value not in self.outputs and len(readers) == 1 and is_linear(self.steps[readers[0]].op)
+
+
+def single_program(network: Network) -> Program:
+    """The program of one network."""
+    steps = tuple(
+        Step(node.op, node.inputs, index, network.shapes[index + 1]) for index, node in enumerate(network.nodes)
+    )
+    return Program(network.input_shape, steps, (len(steps),))
+
+
+def pair_program(f: Network, g: Network, kept: Sequence[Indices | None] | None) -> Program:
+    """The program of two networks on one input; with `kept` (one entry per node of g) they are twins, step by step.
+
+    Raises: InputError if the input shapes differ.
+    """
+    if f.input_shape != g.input_shape:
+        raise InputError(f"the two networks read inputs of different shapes, {f.input_shape} and {g.input_shape}")
+    twin = kept is not None
+    stride, shift = (2, 1) if twin else (1, len(f.nodes))
+
+    def number(value: int, second: bool) -> int:
+        return 0 if value == 0 else stride * (value - 1) + 1 + shift * second
+
+    steps: dict[int, Step] = {}
+    for second, network in ((False, f), (True, g)):
+        for index, node in enumerate(network.nodes):
+            inputs = tuple(number(i, second) for i in node.inputs)
+            own = kept[index] if twin and second and kept is not None else None
+            label = index + len(f.nodes) * second
+            steps[number(index + 1, second)] = Step(node.op, inputs, label, network.shapes[index + 1], own)
+    outputs = (number(len(f.nodes), False), number(len(g.nodes), True))
+    twins = {number(k, True): number(k, False) for k in range(1, len(f.nodes) + 1)} if twin else {}
+    return Program(f.input_shape, tuple(steps[k] for k in sorted(steps)), outputs, twins)
+
+
+def check_slopes(program: Program, slopes: Slopes, num_rows: int) -> None:
+    """Refuses slopes that do not belong to the program; their values need no check, since every value is valid.
+
+    Raises: InputError naming the key that does not fit.
+    """
+    sizes = {step.number: _sizes(step, step.shape) for step in program.steps if isinstance(step.op, (Relu, LeakyRelu))}
+    for (start, node), array in slopes.items():
+        rows = (num_rows,) if start == len(program.steps) else sizes.get(start, ())
+        fits = array.dtype == np.uint8 and array.ndim == 2
+        if not (fits and array.shape[0] in (1, *rows) and array.shape[1] in sizes.get(node, ())):
+            raise InputError(f"certificate slopes for ({start}, {node}), shape {array.shape}, do not fit the network")
+
+
+def _sizes(step: Step, shape: Shape) -> tuple[int, ...]:
+    """Numbers of units that an array about this step may have: expanded, or the network's own."""
+    return (int(np.prod(shape)),) if step.kept is None else (int(np.prod(shape)), len(step.kept))

@@ -1,0 +1,79 @@
+"""VNN-LIB text to nested tuples of words: an SMT-LIB subset, read iteratively within limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from paoding_verify.errors import SpecError
+
+__all__ = ["Form", "SpecLimits", "read_forms"]
+
+Form = str | tuple["Form", ...]
+"""A word, or a parenthesised list of forms."""
+
+TOKEN = re.compile(r"[()]|[^\s();]+|;[^\n]*")
+
+
+@dataclass(frozen=True)
+class SpecLimits:
+    """How large a specification may be."""
+
+    max_bytes: int = 64 * 2**20
+    max_tokens: int = 8_000_000
+    max_depth: int = 64
+    """Nested parentheses."""
+    max_disjuncts: int = 10_000
+    """Conjunctions of the unsafe set in disjunctive normal form."""
+    max_terms: int = 5_000_000
+    """Inequalities of all these conjunctions together."""
+
+
+def read_forms(path: Path, limits: SpecLimits) -> Iterator[tuple[int, Form]]:
+    """The top-level forms of a file with the line on which each begins.
+
+    Raises: SpecError naming file and line if it cannot be read, is unbalanced, or exceeds the limits.
+    """
+    text = _read_text(path, limits)
+    stack: list[list[Form]] = []
+    first = line = seen = 0
+    for count, match in enumerate(TOKEN.finditer(text)):
+        token = match.group()
+        if token[0] == ";":
+            continue
+        line += text.count("\n", seen, match.start())
+        seen = match.start()
+        if count >= limits.max_tokens:
+            raise SpecError(f"{path.name}: more than {limits.max_tokens} words")
+        if token == "(":
+            if len(stack) >= limits.max_depth:
+                raise SpecError(f"{path.name}, line {line + 1}: nested deeper than {limits.max_depth}")
+            first = first if stack else line
+            stack.append([])
+        elif not stack:
+            raise SpecError(f"{path.name}, line {line + 1}: {token[:40]!r} stands outside of any parentheses")
+        elif token == ")":
+            form = tuple(stack.pop())
+            if stack:
+                stack[-1].append(form)
+            else:
+                yield first + 1, form
+        else:
+            stack[-1].append(token)
+    if stack:
+        raise SpecError(f"{path.name}, line {first + 1}: a parenthesis is never closed")
+
+
+def _read_text(path: Path, limits: SpecLimits) -> str:
+    if not path.is_file():
+        raise SpecError(f"{path} is not a file")
+    try:
+        if path.stat().st_size > limits.max_bytes:
+            raise SpecError(f"{path.name} has {path.stat().st_size} bytes; the limit is {limits.max_bytes}")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path.name} is no text file: {error}") from error
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read: {error.strerror or error}") from error
