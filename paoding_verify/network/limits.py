@@ -1,0 +1,37 @@
+"""Caps on what a model file may claim, and the one way in which its names reach a message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LoadLimits", "clean"]
+
+MAX_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class LoadLimits:
+    """What a model file may hold; every number is compared with a claim before memory is given to it."""
+
+    max_model_bytes: int = 2**31
+    """Size of the file together with its external data."""
+    max_elements: int = 2**28
+    """Numbers in one tensor of the file, or in one folded constant."""
+    max_value_elements: int = 2**24
+    """Numbers in one activation of one input."""
+    max_columns: int = 2**26
+    """Numbers that all windows of one convolution or pooling layer see together, for one input."""
+    max_macs: int = 10**11
+    """Multiply-accumulate operations of one inference."""
+    max_nodes: int = 20_000
+    """Nodes of the graph."""
+    max_rank: int = 8
+    """Axes of a tensor."""
+    max_name_length: int = 10_000
+    """Characters of one name."""
+
+
+def clean(text: str) -> str:
+    """Text from a file, fit for a message: at most 100 characters, printable ones only."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[: MAX_SHOWN + 1])
+    return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
