@@ -44,7 +44,7 @@ from paoding_verify.network.graph import (
 )
 from paoding_verify.network.linear import product, transpose
 
-__all__ = ["Coupling", "Pass", "State", "bound_rows", "enclose", "intersect", "lower_bounds", "tighten_units"]
+__all__ = ["Coupling", "Pass", "State", "bound_rows", "enclose", "intersect", "dot", "lower_bounds", "tighten_units", "unit_rows"]
 
 Indices = npt.NDArray[np.intp]
 
@@ -78,7 +78,7 @@ class Pass:
 
     def spend(self, coefficient: Array, charge: Array) -> None:
         """Enlarges the slack by |coefficient| . charge. Shapes: (P, *shape), (N, *shape)."""
-        self.slack = self.slack + _dot(np.abs(coefficient), charge[self.regions])
+        self.slack = self.slack + dot(np.abs(coefficient), charge[self.regions])
 
     def shift(self, amount: Array) -> None:
         """Adds to the constant; the rounding of the sum goes into the slack."""
@@ -107,6 +107,9 @@ class State:
     slopes: Sequence[Slopes] | None = None
     """Per region; None: adaptive slopes everywhere."""
     coupling: Coupling | None = None
+    blends: list[int] = field(default_factory=lambda: [0])
+    """Per value how it depends on the input: 0 as the box itself, 1 as sums of independent inputs (intervals are
+    exact), 2 in any other way (backward passes may improve its intervals)."""
 
 
 def lower_bounds(
@@ -153,14 +156,13 @@ def enclose(
         check_slopes(program, each, num_rows)
     lower, upper = lower.astype(np.float64), upper.astype(np.float64)
     state = State(program, [enclose_input(lower, upper)], slopes=slopes, coupling=coupling)
-    blends = [0]  # per value: 0 the box itself, 1 sums of independent inputs (intervals are exact), 2 anything else
     with np.errstate(all="ignore"):
         for index, step in enumerate(program.steps):
             inputs = [state.values[i] for i in step.inputs]
-            blends.append(_blend(step, [blends[i] for i in step.inputs]))
+            state.blends.append(_blend(step, [state.blends[i] for i in step.inputs]))
             if is_linear(step.op):
                 state.values.append(enclose_linear(program, index, inputs, semantics))
-                if blends[-1] == 2:
+                if state.blends[-1] == 2:
                     tighten_units(state, index + 1)
             else:
                 value, state.lines[index] = enclose_activation(step.op, inputs[0], semantics)
@@ -171,7 +173,7 @@ def enclose(
 
 
 def _blend(step: Step, inputs: Sequence[int]) -> int:
-    """How much a backward pass could improve the intervals of a step; see `enclose`."""
+    """How the value of a step depends on the input; see `State.blends`."""
     if isinstance(step.op, (Affine, Reshape, Permute)):
         return inputs[0]
     return 1 if isinstance(step.op, (Dense, Conv2d, AveragePool2d)) and inputs[0] == 0 else 2
@@ -189,7 +191,7 @@ def tighten_units(state: State, value: int) -> None:
     low, high = x.lower.copy(), x.upper.copy()
     start = state.program.steps[readers[0]].number
     for sign, target in ((1.0, low), (-1.0, high)):
-        found = sign * _unit_rows(state, start, regions, units, {value: sign})
+        found = sign * unit_rows(state, start, regions, units, {value: sign})
         target.reshape(len(target), -1)[regions, units] = found
     intersect(state, value, low, high)
 
@@ -204,7 +206,7 @@ def intersect(state: State, value: int, lower: Array, upper: Array) -> None:
     state.values[value] = Enclosure(low, high, x.error, x.charge, size, x.roundings, x.floor)
 
 
-def _unit_rows(state: State, start: int, regions: Indices, units: Indices, signs: dict[int, float]) -> Array:
+def unit_rows(state: State, start: int, regions: Indices, units: Indices, signs: dict[int, float]) -> Array:
     """Lower bounds of sum over values of sign * value[unit], for pairs (region, unit)."""
     found = np.empty(len(regions))
     first = next(iter(signs))
@@ -212,9 +214,9 @@ def _unit_rows(state: State, start: int, regions: Indices, units: Indices, signs
     for part in _chunks(len(regions), state):
         coefficients = {}
         for value, sign in signs.items():
-            unit_rows = np.zeros((len(units[part]), size))
-            unit_rows[np.arange(len(unit_rows)), units[part]] = sign
-            coefficients[value] = unit_rows.reshape(-1, *state.program.shapes[value])
+            eye = np.zeros((len(units[part]), size))
+            eye[np.arange(len(eye)), units[part]] = sign
+            coefficients[value] = eye.reshape(-1, *state.program.shapes[value])
         zero = np.zeros(len(units[part]))
         found[part] = _backward(state, Pass(regions[part], coefficients, zero, zero), start, units[part])
     return found
@@ -275,7 +277,7 @@ def _nonlinear(state: State, index: int, rows: Pass, coefficient: Array, origin:
     """One nonlinear step backward, through its lines."""
     step, lines, here = state.program.steps[index], state.lines[index], rows.regions
     positive, negative = np.maximum(coefficient, 0.0), np.minimum(coefficient, 0.0)
-    rows.shift(_dot(positive, lines.lower_shift[here]) + _dot(negative, lines.upper_shift[here]))
+    rows.shift(dot(positive, lines.lower_shift[here]) + dot(negative, lines.upper_shift[here]))
     if isinstance(step.op, MaxPool2d) and lines.lower_cell is not None and lines.upper_cell is not None:
         in_shape = state.program.shapes[step.inputs[0]]
         below = scatter_cells(step.op, positive, lines.lower_cell[here], in_shape)
@@ -320,7 +322,7 @@ def _conclude(state: State, rows: Pass) -> Array:
     coefficient = rows.coefficients.pop(0, np.zeros((len(rows.regions), *state.program.input_shape)))
     size = int(np.prod(state.program.input_shape))
     low, high = box.lower[rows.regions], box.upper[rows.regions]
-    rows.shift(_dot(np.maximum(coefficient, 0.0), low) + _dot(np.minimum(coefficient, 0.0), high))
+    rows.shift(dot(np.maximum(coefficient, 0.0), low) + dot(np.minimum(coefficient, 0.0), high))
     rows.spend(coefficient, 2 * (size + 8) * U64 * magnitude(box.lower, box.upper))
     total = sum(int(np.prod(shape)) for shape in state.program.shapes)
     reach = sum(magnitude(x.lower, x.upper).reshape(len(x.lower), -1).sum(axis=1) for x in state.values)
@@ -328,6 +330,6 @@ def _conclude(state: State, rows: Pass) -> Array:
     return downward(rows.constant - up(slack))
 
 
-def _dot(a: Array, b: Array) -> Array:
+def dot(a: Array, b: Array) -> Array:
     """Row by row. Shapes: (P, *shape), (P, *shape) -> (P,)."""
     return np.einsum("pi,pi->p", a.reshape(len(a), -1), b.reshape(len(b), -1))

@@ -96,10 +96,10 @@ def leaves(lower: Array, upper: Array, split: Split | None) -> Iterator[tuple[Ar
     count = 0
     while pending:
         low, high, node = pending.pop()
+        count += 1
+        if count >= 2 * MAX_LEAVES:
+            raise InputError(f"the certificate splits its region into more than {MAX_LEAVES} boxes")
         if node is None:
-            count += 1
-            if count > MAX_LEAVES:
-                raise InputError(f"the certificate splits its region into more than {MAX_LEAVES} boxes")
             yield low, high
             continue
         if not 0 <= node.dimension < low.size:
