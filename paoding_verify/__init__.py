@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from paoding_verify.auditing.run import certify_model as certify  # noqa: F401 - an alias by intent
     from paoding_verify.auditing.run import compare_models as compare  # noqa: F401 - an alias by intent
     from paoding_verify.checker.bundle import check_bundle as check_bundle
-    from paoding_verify.linf import linf_regions as linf_regions
     from paoding_verify.data import Dataset as Dataset
     from paoding_verify.data import read_dataset as read_dataset
     from paoding_verify.evidence.verdict import Outcome as Outcome
     from paoding_verify.evidence.verdict import Verdict as Verdict
+    from paoding_verify.linf import linf_regions as linf_regions
     from paoding_verify.network.graph import Network as Network
     from paoding_verify.network.load import load_network as load_network
     from paoding_verify.pruning.prune import prune as prune

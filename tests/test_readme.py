@@ -32,7 +32,7 @@ def options_of(verb: str) -> set[str]:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("paoding-verify")])
 def test_verbs_and_options_exist(command: str) -> None:
-    words = command.split("#")[0].split()
+    words = command.split("#", maxsplit=1)[0].split()
     assert words[1] in VERBS
     assert {word for word in words if re.match(r"--?[a-z]", word)} <= options_of(words[1])
 

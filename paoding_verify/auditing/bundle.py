@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from paoding_verify.errors import ConfigError
-from paoding_verify.evidence.codec import dumps
 from paoding_verify.evidence.result import SCHEMA_VERSION, AuditResult
 
 __all__ = ["refuse_occupied", "write"]
@@ -52,11 +51,11 @@ def refuse_occupied(target: Path) -> None:
 
 def _members(result: AuditResult) -> dict[str, bytes]:
     """Every file of the bundle; the manifest, which names all others with digest and size, comes last."""
-    from paoding_verify.report.render import render_all
+    from paoding_verify.report.render import audit_json, render_all, timings_json
 
     members = dict(result.files)
-    members |= {name: text.encode() for name, text in render_all(result).items()}
-    members["timings.json"] = dumps(_timings(result)).encode()
+    texts = {**render_all(result), "audit.json": audit_json(result), "timings.json": timings_json(result)}
+    members |= {name: text.encode() for name, text in texts.items()}
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "members": {
@@ -66,15 +65,6 @@ def _members(result: AuditResult) -> dict[str, bytes]:
     }
     members["manifest.json"] = (json.dumps(manifest, indent=2) + "\n").encode()
     return members
-
-
-def _timings(result: AuditResult) -> Mapping[str, Mapping[str, float | None]]:
-    """Seconds of every claim and pruning step: the part of a result that differs from run to run."""
-    steps = result.pruning.steps if result.pruning else ()
-    return {
-        "claims": {claim.id: claim.elapsed_s for claim in result.claims},
-        "pruning_steps": {str(step.step): step.elapsed_s for step in steps},
-    }
 
 
 def _fill(draft: Path, members: Mapping[str, bytes]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from math import prod
 
 from paoding_verify.evidence.result import LayerRecord, ModelRecord, RegionRecord
 from paoding_verify.network.digest import canonical_digest
-from paoding_verify.network.graph import Affine, AveragePool2d, Conv2d, Dense, Network, Node, Shape, parameters
+from paoding_verify.network.graph import Network, parameters
+from paoding_verify.network.record import multiply_accumulates
 from paoding_verify.regions import Region, box_digest
 
 __all__ = ["model_record", "region_records"]
@@ -18,7 +18,6 @@ def model_record(role: str, network: Network, shipped: bytes) -> ModelRecord:
     """Identity and size of a network whose ONNX file in the bundle is `shipped`."""
     digest = hashlib.sha256(shipped).hexdigest()
     source = network.source
-    shapes = network.shapes[1:]
     return ModelRecord(
         role=role,
         file=source.path if source else network.name,
@@ -31,24 +30,12 @@ def model_record(role: str, network: Network, shipped: bytes) -> ModelRecord:
         num_outputs=network.num_outputs,
         num_parameters=network.num_parameters,
         num_units=network.num_units,
-        num_macs=sum(_macs(node, shape) for node, shape in zip(network.nodes, shapes, strict=True)),
+        num_macs=multiply_accumulates(network),
         layers=tuple(
             LayerRecord(node.name, type(node.op).__name__, shape, sum(a.size for a in parameters(node.op)))
-            for node, shape in zip(network.nodes, shapes, strict=True)
+            for node, shape in zip(network.nodes, network.shapes[1:], strict=True)
         ),
     )
-
-
-def _macs(node: Node, shape: Shape) -> int:
-    """Multiply-accumulate operations that compute one value of this shape."""
-    op = node.op
-    if isinstance(op, Dense):
-        return op.weight.size
-    if isinstance(op, Conv2d):
-        return prod(shape) * prod(op.weight.shape[1:])
-    if isinstance(op, AveragePool2d):
-        return prod(shape) * prod(op.kernel)
-    return prod(shape) if isinstance(op, Affine) else 0
 
 
 def region_records(regions: Sequence[Region]) -> tuple[RegionRecord, ...]:

@@ -48,7 +48,7 @@ def audit(  # noqa: PLR0913 - the one call that takes everything
     findings = []
     for subject, network in networks.items():
         tasks = robustness_tasks(subject, network.num_outputs, regions)
-        findings += _certify(network, tasks, config, _prefixed(progress, subject))
+        findings += _certify(network, tasks, config, _stage(progress, f"claims about the {subject} network"))
     tasks = pair_tasks(original.num_outputs, regions, kinds=PAIR_KINDS, delta=config.delta)
     findings += _compare(original, pruned, tasks, config, trace, progress)
     result = _result("audit", networks, regions, findings, config=config, trace=trace)
@@ -72,7 +72,7 @@ def certify_model(
         if len(properties) != len(regions):
             raise InputError(f"{len(regions)} regions need as many properties; got {len(properties)}")
         tasks = specification_tasks(list(zip(regions, properties, strict=True)))
-    findings = _certify(network, tasks, config, progress)
+    findings = _certify(network, tasks, config, _stage(progress, "claims about the network"))
     return _result("certify", {"original": network}, regions, findings, config=config)
 
 
@@ -107,7 +107,7 @@ def _compare(
 ) -> list[Finding]:  # fmt: skip
     from paoding_verify.equivalence.compare import compare
 
-    alignment, watch = trace.alignment if trace else None, _prefixed(progress, "pair")
+    alignment, watch = trace.alignment if trace else None, _stage(progress, "claims about the pair")
     return settle(
         lambda some: compare(original, pruned, some, config.search, alignment=alignment, progress=watch), tasks
     )
@@ -123,10 +123,11 @@ def _fit_together(original: Network, pruned: Network) -> None:
         )
 
 
-def _prefixed(progress: Progress | None, subject: str) -> Progress | None:
+def _stage(progress: Progress | None, name: str) -> Progress | None:
+    """Reports claims as steps of one named piece of work, whatever the cascade calls each of them."""
     if progress is None:
         return None
-    return lambda what, done, total: progress(f"{subject}: {what}", done, total)
+    return lambda _, done, total: progress(name, done, total)
 
 
 def _result(
@@ -154,4 +155,9 @@ def _split_words(mode: str, trace: PruneTrace | None) -> str:
         return "One network alone: nothing was pruned."
     if trace is None:
         return "The pruned network was given; what it was pruned with is not known to the audit."
-    return f"The pruner drew its own anchors ({trace.anchors.get('source', 'unknown')}), apart from these regions."
+    if trace.anchors.get("source") == "synthesised":
+        return (
+            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; no region of "
+            "this report, and no row of its data, was used to choose, compensate or repair."
+        )
+    return "The pruner was given regions by its caller; whether they are among the regions reported here is not known."

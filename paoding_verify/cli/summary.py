@@ -27,7 +27,7 @@ def exit_code(result: AuditResult) -> int:
 
 
 def result_json(result: AuditResult) -> str:
-    """The result as JSON text, with its verdict and counts in front."""
+    """The result as JSON text, with its verdict and counts in front; the schema of `schema` describes it."""
     return dumps({"verdict": result.verdict, "counts": result.counts, **to_plain(result)})
 
 

@@ -128,8 +128,6 @@ def _lirpa() -> None:
 
     from paoding_verify.bounds.lirpa import LirpaBounder
 
-    network = _tiny()
-
     box = np.zeros((1, 2)), np.ones((1, 2))
     LirpaBounder(_tiny()).lower_bounds(*box, np.eye(2), np.zeros(2), method="crown")
 
