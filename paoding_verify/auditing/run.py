@@ -157,7 +157,7 @@ def _split_words(mode: str, trace: PruneTrace | None) -> str:
         return "The pruned network was given; what it was pruned with is not known to the audit."
     if trace.anchors.get("source") == "synthesised":
         return (
-            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; no region of "
-            "this report, and no row of its data, was used to choose, compensate or repair."
+            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; no region "
+            "of this report, and no row of its data, was used to choose, compensate or repair."
         )
     return "The pruner was given regions by its caller; whether they are among the regions reported here is not known."

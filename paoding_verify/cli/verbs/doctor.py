@@ -99,9 +99,9 @@ def _import(name: str) -> None:
 def _tiny() -> Network:
     import numpy as np
 
-    from paoding_verify.network.graph import Dense, Network, Node, Relu
+    from paoding_verify.network.graph import Dense, Network, Node, Op, Relu
 
-    ops = (Dense(np.eye(2), np.zeros(2)), Relu(), Dense(np.eye(2), np.ones(2)))
+    ops: tuple[Op, ...] = (Dense(np.eye(2), np.zeros(2)), Relu(), Dense(np.eye(2), np.ones(2)))
     return Network((2,), tuple(Node(op, (k,), f"node{k}") for k, op in enumerate(ops)))
 
 
