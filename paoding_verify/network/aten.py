@@ -1,0 +1,224 @@
+"""Graphs of ATen operations, as torch.export gives them, to the canonical network. Plain data: no torch needed.
+
+The first axis of every activation is the batch, which the canonical network does not have. Whatever moves, merges or
+reduces it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paoding_verify.errors import ModelError, UnsupportedOpError
+from paoding_verify.network.graph import Affine, Array, AveragePool2d, Conv2d, MaxPool2d, Network, Node, Op, Shape
+from paoding_verify.network.limits import LoadLimits, clean
+from paoding_verify.network.shapes import output_shape
+
+__all__ = ["BATCH", "Activation", "AtenGraph", "AtenNode", "Call", "Constant", "Ref", "to_network"]
+
+Constant = npt.NDArray[Any]
+BATCH = "batch"
+"""Stands in arguments for the open size of the batch."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An argument that is the result of another node, an input or a constant."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class AtenNode:
+    """One call."""
+
+    target: str
+    """Operation with its overload, e.g. "aten.linear.default"."""
+    arguments: Mapping[str, Any]
+    """By the names of the operation's schema; left out where the default holds."""
+    outputs: tuple[str, ...]
+    """Names of its results."""
+
+
+@dataclass(frozen=True)
+class AtenGraph:
+    """A functional graph of one input and one output."""
+
+    input: str
+    input_shape: Shape
+    """Without the batch axis."""
+    batch: int | str
+    """Size of the batch, or BATCH if it is open."""
+    constants: Mapping[str, Constant]
+    """Parameters, buffers and lifted constants by name."""
+    nodes: tuple[AtenNode, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A value that depends on the input."""
+
+    value: int
+    """Its number in the canonical network."""
+    shape: Shape
+    """Without the batch axis."""
+
+
+Value = Activation | Constant | str | int
+
+
+@dataclass
+class Call:
+    """A node with its arguments looked up, and the network so far, which its handler extends."""
+
+    node: AtenNode
+    values: Mapping[str, Value]
+    nodes: list[Node]
+    batch: int | str
+    limits: LoadLimits
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The argument, or the default where it is left out."""
+        return self._resolve(self.node.arguments.get(name, default))
+
+    def _resolve(self, argument: Any) -> Any:
+        if isinstance(argument, Ref):
+            if argument.name not in self.values:
+                raise UnsupportedOpError(
+                    f"it reads {clean(argument.name)!r}, which is not computed before, or was changed in place"
+                )
+            return self.values[argument.name]
+        return [self._resolve(item) for item in argument] if isinstance(argument, (list, tuple)) else argument
+
+    @property
+    def depends(self) -> bool:
+        """Whether any argument depends on the network's input."""
+        found = [self._resolve(a) for a in self.node.arguments.values()]
+        return any(isinstance(v, Activation) for f in found for v in (f if isinstance(f, list) else [f]))
+
+    def activation(self, name: str = "self") -> Activation:
+        """The argument, which must depend on the network's input. Raises: UnsupportedOpError."""
+        found = self.get(name)
+        if not isinstance(found, Activation):
+            raise UnsupportedOpError(f"its argument {name!r} is a constant; an activation is expected there")
+        return found
+
+    def parameter(self, name: str) -> Array | None:
+        """The argument as float64, which must be a float32 constant or a number; None if it is left out.
+
+        Numbers are rounded to float32, as torch does. Raises: UnsupportedOpError if it depends on the input,
+        ModelError for other types.
+        """
+        found = self.get(name)
+        if found is None:
+            return None
+        if isinstance(found, (int, float)) and not isinstance(found, bool):
+            with np.errstate(over="ignore"):  # Network refuses parameters that are not finite
+                return np.array(np.float32(found), dtype=np.float64)
+        if not isinstance(found, np.ndarray):
+            raise UnsupportedOpError(f"its argument {name!r} is computed from the input; a constant is expected there")
+        if found.dtype != np.float32:
+            raise ModelError(f"its argument {name!r} has type {found.dtype}; only float32 models are supported")
+        return found.astype(np.float64)
+
+    def emit(self, op: Op, *inputs: Activation) -> Activation:
+        """Appends an operation. Raises: ModelError if shapes do not fit or the result is beyond the limits."""
+        shape = output_shape(op, *(a.shape for a in inputs))
+        cells = prod(shape)
+        if isinstance(op, Conv2d):
+            cells = prod(op.weight.shape[1:]) * op.groups * prod(shape[1:])
+        elif isinstance(op, (AveragePool2d, MaxPool2d)):
+            cells *= prod(op.kernel)
+        if prod(shape) > self.limits.max_value_elements or cells > self.limits.max_columns:
+            raise ModelError(f"a value of shape {shape} ({cells} window cells) is beyond the limits")
+        self.nodes.append(Node(op, tuple(a.value for a in inputs), clean(self.node.outputs[0])))
+        return Activation(len(self.nodes), shape)
+
+    def affine(self, x: Activation, scale: Array, shift: Array, *, roundings: int = 0) -> Activation:
+        """x * scale + shift for constants that broadcast to x without the batch axis."""
+        return self.emit(Affine(self._fitted(scale, x), self._fitted(shift, x), roundings=roundings), x)
+
+    def _fitted(self, array: Array, x: Activation) -> Array:
+        rank = len(x.shape)
+        if array.ndim > rank + 1 or (array.ndim == rank + 1 and array.shape[0] != 1):
+            raise UnsupportedOpError(f"a constant of shape {array.shape} does not act on every input alike")
+        return array.reshape((1,) * max(0, rank - array.ndim) + array.shape[max(0, array.ndim - rank) :])
+
+
+Handler = Callable[[Call], Activation]
+
+
+def to_network(graph: AtenGraph, name: str, limits: LoadLimits) -> Network:
+    """The canonical network that computes what the graph computes, input by input; batch normalisation is an Affine.
+
+    Raises: UnsupportedOpError naming the node and the operation outside the whitelist; ModelError.
+    """
+    if len(graph.nodes) > limits.max_nodes:
+        raise ModelError(f"{clean(name)}: {len(graph.nodes)} nodes; the limit is {limits.max_nodes}")
+    state = _State(graph, limits)
+    for node in graph.nodes:
+        try:
+            state.read(node)
+        except ModelError as error:
+            raise type(error)(f"node {clean(node.outputs[0])!r} ({clean(node.target)}): {error}") from None
+    result = state.values.get(graph.output)
+    if not isinstance(result, Activation):
+        raise ModelError(f"{clean(name)}: its output is not computed from its input")
+    return Network(graph.input_shape, _live(state.nodes, result.value), name=name)
+
+
+class _State:
+    """Values by name while a graph is read.
+
+    An operation in place leaves its argument, and all views of it, with other contents than their names say: `memory`
+    says which names share memory, and reading one of them afterwards is refused.
+    """
+
+    def __init__(self, graph: AtenGraph, limits: LoadLimits) -> None:
+        self.batch, self.limits = graph.batch, limits
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {**graph.constants, graph.input: Activation(0, graph.input_shape)}
+        self.memory = {name: name for name in self.values}
+
+    def read(self, node: AtenNode) -> None:
+        from paoding_verify.network.aten_ops import HANDLERS, IGNORED, VIEWS, fold
+
+        operation, _, overload = node.target.rpartition(".")
+        target = f"{operation.removesuffix('_')}.{overload}"
+        call = Call(node, self.values, self.nodes, self.batch, self.limits)
+        (output, *_) = node.outputs
+        if target in IGNORED:
+            return
+        if target == "aten.sym_size.int" and call.get("dim") == 0:
+            self.values[output] = self.batch
+        elif not call.depends:
+            self.values[output] = fold(target, call)
+        elif target in HANDLERS:
+            self.values[output] = HANDLERS[target](call)
+        else:
+            raise UnsupportedOpError("the operation is not supported")
+        source = node.arguments.get("self")
+        shared = self.memory.get(source.name, "") if isinstance(source, Ref) else ""
+        self.memory[output] = shared if target in VIEWS and shared else output
+        if operation.endswith("_") and target not in VIEWS:
+            for name in [n for n, root in self.memory.items() if root == shared and n != output]:
+                self.values.pop(name, None)
+
+
+def _live(nodes: list[Node], last: int) -> tuple[Node, ...]:
+    """The nodes that value `last` needs, renumbered."""
+    needed = {last}
+    for index in range(last - 1, -1, -1):
+        if index + 1 in needed:
+            needed.update(nodes[index].inputs)
+    number = {value: k for k, value in enumerate(sorted(needed | {0}))}
+    return tuple(
+        Node(nodes[value - 1].op, tuple(number[i] for i in nodes[value - 1].inputs), nodes[value - 1].name)
+        for value in sorted(needed - {0})
+    )
