@@ -31,7 +31,10 @@ __all__ = [
     "large_example",
 ]
 
-PAYLOAD = "</title></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`|[x](javascript:alert(3))]]>&\u202e\x00\x1b[31m\ud800\n# =cmd()"
+PAYLOAD = (
+    "</title></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`|[x](javascript:alert(3))"
+    "]]>&\u202e\x00\x1b[31m\ud800\n# =cmd()"
+)
 """Text that breaks out of HTML, SVG, attributes, Markdown, XML and terminals wherever it is not escaped."""
 
 
@@ -56,8 +59,8 @@ def model(role: str, hidden: tuple[int, ...] = (256, 256), inputs: tuple[int, ..
 def claim(subject: str, index: int, eps: float, verdict: Verdict | None, **extra: object) -> Claim:
     kind = "top1_equivalent" if subject == "pair" else "top1_robust"
     base = Claim(
-        id=f"{subject}/{kind}/r{index:04d}/eps{eps:g}", kind=kind, subject=subject, region=f"r{index:04d}-{eps:g}", eps=eps,
-        label=index % 10, verdict=verdict, method="crown", margin=2.0 + index % 7 / 3, elapsed_s=0.25,
+        id=f"{subject}/{kind}/r{index:04d}/eps{eps:g}", kind=kind, subject=subject, region=f"r{index:04d}-{eps:g}",
+        eps=eps, label=index % 10, verdict=verdict, method="crown", margin=2.0 + index % 7 / 3, elapsed_s=0.25,
     )  # fmt: skip
     if verdict is Verdict.CERTIFIED:
         base = replace(
@@ -101,8 +104,9 @@ def claims_at(eps: float, number: int, weak: int) -> list[Claim]:
         smt = {"smt": "confirmed", "smt_scale": 0.25} if k % 10 == 1 and pair is Verdict.CERTIFIED else {}
         found.append(claim("pair", k, eps, pair, method="differential-crown", **smt))
         found.append(
-            claim("pair", k, eps, Verdict.CERTIFIED, id=f"pair/output_distance/r{k:04d}/eps{eps:g}", kind="output_distance",
-                  method="differential-crown", label=None, margin=None, bound=1.0 + k % 13 / 9, attack=0.7 + k % 13 / 11)
+            claim("pair", k, eps, Verdict.CERTIFIED, id=f"pair/output_distance/r{k:04d}/eps{eps:g}",
+                  kind="output_distance", method="differential-crown", label=None, margin=None,
+                  bound=1.0 + k % 13 / 9, attack=0.7 + k % 13 / 11)
         )  # fmt: skip
     return found
 
@@ -154,11 +158,13 @@ def policy(outcome: Outcome) -> PolicyOutcome:
     low, high, eps = {
         Outcome.PASS: (0.9, 0.95, 0.01), Outcome.FAIL: (0.34, 0.68, 0.03), Outcome.INCONCLUSIVE: (0.6, 0.8, 0.02)
     }[outcome]  # fmt: skip
+    accuracy = f"certified accuracy of the pruned network at eps {eps:g} is at least 80 %"
+    preserved = "the pruned network keeps at least 90 % of the original's certified accuracy"
     rules = (
-        RuleOutcome("certified_accuracy", f"certified accuracy of the pruned network at eps {eps:g} is at least 80 %", 0.8, low, high, outcome),
-        RuleOutcome("preserved_ratio", "the pruned network keeps at least 90 % of the original's certified accuracy", 0.9, 0.95, 1.02, other),
+        RuleOutcome("certified_accuracy", accuracy, 0.8, low, high, outcome),
+        RuleOutcome("preserved_ratio", preserved, 0.9, 0.95, 1.02, other),
         RuleOutcome("errors", "no claim ended in an error", 0.0, 0.0, 0.0, other),
-    )  # fmt: skip
+    )
     return PolicyOutcome("policy.toml", outcome, rules)
 
 
@@ -181,7 +187,7 @@ def provenance(
         "samples": "50",
         "semantics": "real, float32",
     }
-    split = "The pruner used 256 synthesised anchors; the regions reported here were drawn from mnist_test.npz and never shown to it."
+    split = "The pruner used 256 synthesised anchors; the regions were drawn from mnist_test.npz and never shown to it."
     return Provenance(command, 7, versions, "x86_64, Linux", config, split)
 
 
@@ -235,10 +241,11 @@ def hostile_example() -> AuditResult:
     regions = tuple(replace(r, id=f"{PAYLOAD}{k}", source=PAYLOAD) for k, r in enumerate(whole.regions))
     assert whole.policy is not None
     assert whole.pruning is not None
+    candidates = (Candidate(PAYLOAD, 1.0, (3,), True),)
     rules = tuple(replace(r, rule=PAYLOAD, text=PAYLOAD) for r in whole.policy.rules)
     return replace(
         whole, models=models, claims=claims, regions=regions, policy=replace(whole.policy, name=PAYLOAD, rules=rules),
-        pruning=replace(whole.pruning, method=PAYLOAD, anchors={PAYLOAD: PAYLOAD}, candidates=(Candidate(PAYLOAD, 1.0, (3,), True),)),
+        pruning=replace(whole.pruning, method=PAYLOAD, anchors={PAYLOAD: PAYLOAD}, candidates=candidates),
         provenance=Provenance(PAYLOAD, 7, {PAYLOAD: PAYLOAD}, PAYLOAD, {PAYLOAD: PAYLOAD}, PAYLOAD),
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The charts of the report: functions from plain numbers to inline SVG.
 
-Colour never carries a meaning alone: marks differ in shape, dash or pattern as well, and each chart stands beside a table.
+Colour never carries a meaning alone: marks differ in shape, dash or pattern too, and each chart stands beside a table.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def trace(rows: Sequence[tuple[float, float, float, int, int]]) -> Markup:
         parts.append(polyline(points, "line pruned"))
         parts += [rect(x - 2.5, y - 2.5, 5, 5, "mark pruned") for x, y in points] if len(points) < 60 else []
     bottom = 346.0
-    most = max(max(a + r for *_, a, r in rows), 1)
+    most = max((1, *(a + r for *_, a, r in rows)))
     to_y, width = scale(0, most, bottom, 282), (RIGHT - LEFT) / len(rows) * 0.6
     parts += _frame(bottom, [(to_y(0), "0"), (to_y(most), f"{most:g}")])
     parts.append(text(LEFT, 273, "proposals: accepted (filled), rejected (hatched)", "label"))

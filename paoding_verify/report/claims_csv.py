@@ -12,8 +12,8 @@ from paoding_verify.report.text import visible
 __all__ = ["COLUMNS", "render_csv"]
 
 COLUMNS = (
-    "id", "kind", "subject", "region", "eps", "label", "verdict", "method", "semantics", "rechecked", "margin", "bound", "attack",
-    "delta", "reason", "smt", "smt_scale",
+    "id", "kind", "subject", "region", "eps", "label", "verdict", "method", "semantics", "rechecked", "margin", "bound",
+    "attack", "delta", "reason", "smt", "smt_scale",
 )  # fmt: skip
 """Columns, in order: fields of a claim."""
 

@@ -62,8 +62,8 @@ def _environment() -> jinja2.Environment:
 
 def _shown(value: Any) -> Any:
     """Nothing reaches the page by accident: None and other objects are errors, text is made visible."""
-    if isinstance(value, Markup):
-        return value
+    if isinstance(value, (Markup, jinja2.Undefined)):
+        return value  # printing what is undefined raises UndefinedError
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -30,7 +30,8 @@ def _suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
     counts = {f"{tag}s": sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error")}
     skipped = sum(case.find("skipped") is not None for case in cases)
     attributes = {"tests": len(cases), **counts, "skipped": skipped}
-    suite = ET.SubElement(root, "testsuite", name=name, **{key: str(value) for key, value in attributes.items()})
+    attrib = {"name": name, **{key: str(value) for key, value in attributes.items()}}
+    suite = ET.SubElement(root, "testsuite", attrib)
     suite.extend(cases)
 
 

@@ -71,10 +71,12 @@ def _location(claim: Claim) -> dict[str, Any]:
 
 
 def _message(claim: Claim) -> str:
-    what = f"{_word(claim)}: {KIND_NAMES.get(claim.kind, visible(claim.kind))} of {visible(claim.subject)} on region {visible(claim.region)}"
+    kind = KIND_NAMES.get(claim.kind, claim.kind)
+    what = visible(f"{_word(claim)}: {kind} of {claim.subject} on region {claim.region}")
     if claim.verdict is Verdict.VIOLATED:
         return f"{what}; margin of the witness {number(claim.attack)}."
-    return f"{what}: {visible(claim.reason) or 'no reason given'} (bound {number(claim.bound)}, attack {number(claim.attack)})."
+    reason = visible(claim.reason) or "no reason given"
+    return f"{what}: {reason} (bound {number(claim.bound)}, attack {number(claim.attack)})."
 
 
 def _word(claim: Claim) -> str:

@@ -44,5 +44,5 @@ def count(amount: int, singular: str, plural: str | None = None) -> str:
 
 
 def shape(sizes: tuple[int, ...]) -> str:
-    """A shape as 1 × 28 × 28."""  # noqa: RUF002
+    """Sizes with multiplication signs between them."""
     return " × ".join(map(str, sizes)) or "scalar"  # noqa: RUF001

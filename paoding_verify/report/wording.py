@@ -89,8 +89,8 @@ def explanation(result: AuditResult) -> list[str]:
         sentences.append(_proofs(result))
     if counts["violated"]:
         sentences.append(
-            f"For {count(counts['violated'], 'claim')} a counterexample exists: a concrete input on which the delivered "
-            f"model files give the wrong answer."
+            f"For {count(counts['violated'], 'claim')} a counterexample exists: a concrete input on which the "
+            f"delivered model files break the claim."
         )
     if counts["unknown"]:
         sentences.append(
