@@ -57,7 +57,7 @@ def _metrics(result: AuditResult) -> Table:
     from rich.table import Table
 
     table = Table(title="Accuracy over the regions", title_justify="left")
-    for name in ("network", "eps", "regions", "natural", "empirical robust (at most)", "certified (at least)"):
+    for name in ("network", "eps", "regions", "natural", "robust, at most", "certified, at least"):
         table.add_column(name, justify="left" if name == "network" else "right")
     for m in result.metrics:
         shares = (m.natural_accuracy, m.empirical_robust_accuracy, m.certified_accuracy)
