@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", 
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--allow-file-access-from-files", "--enable-logging=stderr",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from numbers import Integral, Real
 
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.report.tables import outcome_name
@@ -36,7 +37,9 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, (int, float)):
-        return repr(value)
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real):
+        return repr(float(value))
     text = visible(str(value))
     return "'" + text if text.lstrip()[:1] in {"=", "+", "-", "@", "|", "%", "'"} else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from hashlib import sha256
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,6 @@ def _shown(value: Any) -> Any:
         return value  # printing what is undefined raises UndefinedError
     if isinstance(value, str):
         return visible(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, Real) and not isinstance(value, bool):
         return value
     raise TypeError(f"a template prints {value!r}, which is neither text nor a number")

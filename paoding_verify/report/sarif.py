@@ -47,7 +47,7 @@ def _result(claim: Claim) -> dict[str, Any]:
         "eps": claim.eps,
         "delta": claim.delta,
     }
-    properties: dict[str, Any] = {name: value for name, value in figures.items() if value is not None}
+    properties: dict[str, Any] = {name: float(value) for name, value in figures.items() if value is not None}
     properties |= {"verdict": _word(claim), "method": visible(claim.method), "rechecked": claim.rechecked}
     found: dict[str, Any] = {
         "ruleId": visible(claim.kind),
