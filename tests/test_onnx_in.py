@@ -49,9 +49,7 @@ def squeeze(op_type: str, axes: tuple[int, ...], source: str, target: str, opset
 
 @pytest.mark.parametrize("opset", range(OPSETS[0], OPSETS[1] + 1))
 def test_every_opset_of_a_convolutional_classifier(opset: int) -> None:
-    clip = (
-        node("Clip", ["b1"], ["r1"], min=0.0) if opset < 11 else node("Clip", ["b1", "zero"], ["r1"])
-    )
+    clip = node("Clip", ["b1"], ["r1"], min=0.0) if opset < 11 else node("Clip", ["b1", "zero"], ["r1"])
     mean = (
         node("ReduceMean", ["p"], ["g"], axes=[2, 3], keepdims=0)
         if opset < 18
@@ -148,7 +146,9 @@ ROW_CASES = {
     "gemm with a scalar bias": [node("Gemm", ["x", "w", "one"], ["y"], alpha=3.0)],
     "two biases": [*dense_nodes("x", "h"), node("Add", ["h", "b"], ["y"])],
     "two readers": [*dense_nodes("x", "h"), node("Mul", ["h", "b"], ["s"]), node("Add", ["s", "h"], ["y"])],
-    "column": [node("Unsqueeze", ["x", "last"], ["c"]), node("MatMul", ["wt", "c"], ["m"]), node("Flatten", ["m"], ["y"])],
+    "column": [
+        node("Unsqueeze", ["x", "last"], ["c"]), node("MatMul", ["wt", "c"], ["m"]), node("Flatten", ["m"], ["y"]),
+    ],
     "double": [node("Add", ["x", "x"], ["y"])],
     "cast and identity": [node("Cast", ["x"], ["c"], to=1), node("Identity", ["c"], ["i"]), *dense_nodes("i", "y")],
     "reshape from the shape": [

@@ -7,6 +7,7 @@ import numpy as np
 from paoding_verify.errors import EngineError, ModelError
 from paoding_verify.network.evaluate import evaluate, evaluate_op
 from paoding_verify.network.graph import Add, Affine, Array, Conv2d, Dense, Float32Array, Network
+from paoding_verify.network.limits import clean
 from paoding_verify.network.linear import absolute, product
 from paoding_verify.network.runtime import OnnxProgram
 
@@ -31,9 +32,9 @@ def check_against_runtime(network: Network, onnx: bytes) -> None:
             actual = program.run(points)
             _compare(network, points, actual, what)
     except EngineError as error:
-        raise ModelError(f"the model cannot be run: {error}") from error
+        raise ModelError(f"the model cannot be run: {clean(str(error), 300)}") from error
     except (RuntimeError, ValueError, MemoryError) as error:
-        raise ModelError(f"onnxruntime fails on the model: {str(error)[:300]}") from error
+        raise ModelError(f"onnxruntime fails on the model: {clean(str(error), 300)}") from error
 
 
 def _inputs(network: Network) -> dict[str, Float32Array]:
