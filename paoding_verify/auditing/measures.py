@@ -48,7 +48,7 @@ class Rule:
 def _rate(claims: Iterable[Claim], favourable: Verdict, adverse: Verdict) -> Interval:
     """Share of claims that end `favourable`, open claims decided against it and for it."""
     verdicts = [claim.verdict for claim in claims]
-    return verdicts.count(favourable) / len(verdicts), 1 - verdicts.count(adverse) / len(verdicts)
+    return verdicts.count(favourable) / len(verdicts), (len(verdicts) - verdicts.count(adverse)) / len(verdicts)
 
 
 def _lowest(intervals: Sequence[Interval]) -> Interval:
@@ -131,7 +131,7 @@ def _sparsity(evidence: Evidence) -> Interval:
     units = {model.role: sum(model.num_units) for model in evidence.models}
     if not units.get("original") or "pruned" not in units:
         return OPEN
-    share = 1 - units["pruned"] / units["original"]
+    share = (units["original"] - units["pruned"]) / units["original"]
     return share, share
 
 

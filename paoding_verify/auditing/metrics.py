@@ -31,6 +31,6 @@ def _metric(subject: str, eps: float, claims: Sequence[Claim]) -> Metric:
         eps=eps,
         num_regions=len(claims),
         natural_accuracy=sum(claim.margin is not None and claim.margin > 0 for claim in claims) / len(claims),
-        empirical_robust_accuracy=1 - verdicts.count(Verdict.VIOLATED) / len(claims),
+        empirical_robust_accuracy=(len(claims) - verdicts.count(Verdict.VIOLATED)) / len(claims),
         certified_accuracy=verdicts.count(Verdict.CERTIFIED) / len(claims),
     )

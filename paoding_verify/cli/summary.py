@@ -39,7 +39,7 @@ def print_result(result: AuditResult, *, as_json: bool, written: Path | None = N
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if result.metrics:
         console.print(_metrics(result))
     counts = ", ".join(f"{number} {verdict}" for verdict, number in result.counts.items())
