@@ -142,7 +142,9 @@ def _size(op: Op, inputs: Sequence[Enclosure]) -> Array:
     return up(product(positive, bases[0]), row_length(op) + 2)
 
 
-def _chain_error(step: Step, inputs: Sequence[Enclosure], size: Array, *, ends: bool) -> tuple[Array, dict[str, object]]:
+def _chain_error(
+    step: Step, inputs: Sequence[Enclosure], size: Array, *, ends: bool
+) -> tuple[Array, dict[str, object]]:
     """Error of a float32 program at this step of a chain, and the chain's state if it goes on. See the module text."""
     op = step.op
     axes = tuple(range(1, size.ndim))

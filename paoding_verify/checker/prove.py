@@ -72,7 +72,9 @@ def prove(
             part = leaves_of_group[i : i + step]
             tasks = [task for task, _, _ in part]
             low, high = np.stack([box[1] for box in part]), np.stack([box[2] for box in part])
-            found = _bounds(networks, low, high, [properties[t] for t in tasks], [certificates[t] for t in tasks], semantics)
+            found = _bounds(
+                networks, low, high, [properties[t] for t in tasks], [certificates[t] for t in tasks], semantics
+            )
             for task, values in zip(tasks, found, strict=True):
                 margin = float(properties[task].margins(values[None])[0])
                 margins[task] = min(margins[task], margin) if np.isfinite(margin) else float("-inf")
@@ -158,7 +160,10 @@ def _separate_bounds(
     """Rows that read one of the networks alone and favour `label` are bounded there; all others by minus infinity."""
     found = np.full(rows.shape[:2], -np.inf)
     width = networks[0].num_outputs
-    for network, own, other in ((networks[0], slice(0, width), slice(width, None)), (networks[1], slice(width, None), slice(0, width))):
+    for network, own, other in (
+        (networks[0], slice(0, width), slice(width, None)),
+        (networks[1], slice(width, None), slice(0, width)),
+    ):
         single = ((rows[:, :, other] == 0).all(axis=2) & (rows[:, :, own][:, :, label] > 0)).all(axis=0)
         if single.any():
             found[:, single] = lower_bounds(
