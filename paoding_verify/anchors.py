@@ -35,7 +35,13 @@ _STEP = 0.03
 _MIN_ANCHOR_STEPS = 6
 _SMOOTH_STEPS = 20
 """Points that have not arrived after so many smooth steps go on along the plain sign of the gradient."""
-SCALE = 3
+_FADE = 0.2
+"""How far a point goes towards 0 where the gradient vanishes because every unit is saturated."""
+_MAX_FADES = 20
+_OWN_SHARES = (0.6, 0.4, 0.25, 0.1)
+"""Of a stuck point in its blend with one that reached the class."""
+_REACH = 4.0
+"""Largest entry of a smoothed step, in steps."""
 _ANCHOR_STREAM, _COMPENSATION_STREAM = 1, 2
 
 
@@ -77,7 +83,10 @@ def picture_layout(network: Network) -> Shape | None:
         side = isqrt(features // channels)
         if weight is not None and channels * side * side == features and side >= _MIN_SIDE:
             pixels = weight.reshape(-1, channels, side, side)
-            if min(_cosine(pixels[..., 1:], pixels[..., :-1]), _cosine(pixels[:, :, 1:], pixels[:, :, :-1])) > _SMOOTHNESS:
+            if (
+                min(_cosine(pixels[..., 1:], pixels[..., :-1]), _cosine(pixels[:, :, 1:], pixels[:, :, :-1]))
+                > _SMOOTHNESS
+            ):
                 return (channels, side, side)
     return None
 
@@ -182,30 +191,81 @@ def _smooth_noise(rng: np.random.Generator, count: int, shape: Shape, scales: tu
 
 
 def _pursue(network: Network, draft: _Draft, steps: npt.NDArray[np.int64], *, until_reached: bool) -> Float32Array:
-    """Gradient steps towards the class (index mod outputs), clipped to the domain."""
+    """Gradient steps towards the class (index mod outputs), clipped to the domain; a step that led away from the class
+    is taken back and halved. Points at which the gradient vanishes fade first.
+    """
     module = to_module(network)
-    width = torch.as_tensor(draft.upper - draft.lower)
+    per_point = (-1, *(1 for _ in network.input_shape))
     lower, upper = torch.as_tensor(draft.lower.copy()), torch.as_tensor(draft.upper.copy())
-    x = torch.as_tensor(draft.points)
-    target = torch.arange(len(x)) % network.num_outputs
+    target = torch.arange(len(steps)) % network.num_outputs
+    x = _revived(module, torch.as_tensor(draft.points), target, lower, upper)
+    loss, gradient, reached = _towards(module, x, target)
+    stride = torch.full((len(x),), _STEP)
     for taken in range(int(steps.max(initial=0))):
-        x.requires_grad_(True)
-        outputs = module(x)
-        (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(outputs, target, reduction="sum"), x)
         moving = torch.as_tensor(taken < steps)
         if until_reached:
-            moving &= (outputs.argmax(dim=1) != target) | (taken < _MIN_ANCHOR_STEPS)
+            moving &= ~reached | (taken < _MIN_ANCHOR_STEPS)
         smooth = draft.smooth & (taken < _SMOOTH_STEPS)
-        stride = _STEP * width * moving.reshape(-1, *(1 for _ in network.input_shape))
-        x = torch.clamp(x.detach() - stride * torch.as_tensor(_directions(gradient.numpy(), draft, smooth)), lower, upper)
-    return np.ascontiguousarray(x.detach().numpy(), dtype=np.float32)
+        step = (moving * stride).reshape(per_point) * (upper - lower)
+        there = torch.clamp(x - step * torch.as_tensor(_directions(gradient.numpy(), draft, smooth)), lower, upper)
+        new_loss, new_gradient, new_reached = _towards(module, there, target)
+        better = new_loss <= loss
+        stride = torch.where(better, stride, stride / 2)
+        x, gradient = (
+            torch.where(better.reshape(per_point), new, old) for new, old in ((there, x), (new_gradient, gradient))
+        )
+        loss, reached = torch.where(better, new_loss, loss), torch.where(better, new_reached, reached)
+    if until_reached:
+        x = _blended(module, x, target, reached)
+    return np.ascontiguousarray(x.numpy(), dtype=np.float32)
+
+
+def _blended(module: torch.nn.Module, x: torch.Tensor, target: torch.Tensor, reached: torch.Tensor) -> torch.Tensor:
+    """Points that did not reach their class mixed with some that did, with as much of their own as the class allows."""
+    stuck, donor = ~reached, torch.arange(len(x))
+    for label in sorted(set(target[stuck].tolist())):
+        donors = torch.nonzero(reached & (target == label)).flatten()
+        places = torch.nonzero(stuck & (target == label)).flatten()
+        if len(donors):
+            donor[places] = donors[torch.arange(len(places)) % len(donors)]
+    waiting, result = stuck & (donor != torch.arange(len(x))), x.clone()
+    for own in _OWN_SHARES:
+        mixed = own * x + (1 - own) * x[donor]
+        _, _, arrived = _towards(module, mixed, target)
+        result[waiting & arrived] = mixed[waiting & arrived]
+        waiting &= ~arrived
+    return result
+
+
+def _revived(
+    module: torch.nn.Module, x: torch.Tensor, target: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor
+) -> torch.Tensor:
+    """Points moved towards 0 until the gradient is felt: noise can saturate every unit of a layer."""
+    for _ in range(_MAX_FADES):
+        _, gradient, _ = _towards(module, x, target)
+        dead = (gradient == 0).flatten(1).all(dim=1)
+        if not dead.any():
+            break
+        x = torch.clamp(torch.where(dead.reshape(-1, *(1 for _ in x.shape[1:])), (1 - _FADE) * x, x), lower, upper)
+    return x
+
+
+def _towards(
+    module: torch.nn.Module, x: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss of each point, its gradient, and whether the target class is predicted."""
+    x = x.detach().requires_grad_(True)
+    outputs = module(x)
+    loss = torch.nn.functional.cross_entropy(outputs, target, reduction="none")
+    (gradient,) = torch.autograd.grad(loss.sum(), x)
+    return loss.detach(), gradient, outputs.argmax(dim=1) == target
 
 
 def _directions(gradient: Float32Array, draft: _Draft, smooth: npt.NDArray[np.bool_]) -> Float32Array:
-    """Sign of the gradient; for smooth points the blurred gradient, scaled to a largest entry of SCALE."""
+    """Sign of the gradient; for smooth points the blurred gradient, scaled to a largest entry of _REACH."""
     direction = np.sign(gradient)
     if draft.layout is not None and smooth.any():
         blurred = ndimage.gaussian_filter(gradient[smooth].reshape(-1, *draft.layout), (0, 0, 1.0, 1.0))
         largest = np.abs(blurred).max(axis=(1, 2, 3), keepdims=True)
-        direction[smooth] = (SCALE * blurred / np.maximum(largest, 1e-30)).reshape(-1, *gradient.shape[1:])
+        direction[smooth] = (_REACH * blurred / np.maximum(largest, 1e-30)).reshape(-1, *gradient.shape[1:])
     return direction

@@ -1,9 +1,9 @@
 """The Paoding way of pruning: progressive, stochastic, under a certified robustness signal.
 
-In every step and group a batch of atoms is proposed, drawn by saliency with random noise; the network without it is
-compensated, and its energy - the mean drop of certified margins - decides: a fall is accepted, a rise dE with
+In every step a batch of atoms from all groups is proposed, drawn by saliency with random noise; the network without it
+is compensated, and its energy - the mean drop of certified margins - decides: a fall is accepted, a rise dE with
 probability exp(-dE / T). The temperature T falls linearly with the fraction removed, to 0 at the target. A step has
-to meet its budget: once a group's attempts are used up, the attempt of least energy is taken.
+to meet its budget: once its attempts are used up, the proposal of least energy is taken.
 
 Source: arXiv 2204.00783, section IV (progressive pruning by stochastic optimisation); the robustness metric is a
 certified one here, and merging is replaced by compensation.
@@ -33,7 +33,7 @@ class AnnealingConfig:
     """How the search proceeds."""
 
     attempts: int = 4
-    """Batches that one group may propose in one step."""
+    """Batches that may be proposed in one step."""
     ridge: float = 1e-2
     """Of saliency and least squares, relative to the mean variance of what is read."""
     noise: float = 0.15
@@ -90,61 +90,59 @@ def _temperature(problem: PruneProblem, state: _State, config: AnnealingConfig) 
 def _step(
     problem: PruneProblem, state: _State, counts: Sequence[int], temperature: float, config: AnnealingConfig
 ) -> tuple[_State, tuple[Move, ...], tuple[Move, ...]]:
-    accepted: list[Move] = []
-    rejected: list[Move] = []
+    tried: list[_Proposal] = []
+    reasons: list[str] = []
+    taken = False
+    while not taken and len(tried) < config.attempts:
+        proposal = _propose(problem, state, counts, config)
+        taken, reason = _decide(proposal.state.energy - state.energy, temperature, problem.rng)
+        tried.append(proposal)
+        reasons.append(reason)
+    chosen = len(tried) - 1
+    if not taken:
+        chosen = min(range(len(tried)), key=lambda k: tried[k].state.energy)
+        reasons[chosen] = f"least energy of {len(tried)} rejected proposals; the step's budget must be met"
+    moves = [
+        moves_of(problem.units, p.batch, p.partners, energy=p.state.energy, reason=reason)
+        for p, reason in zip(tried, reasons, strict=True)
+    ]
+    rejected = tuple(move for k, batch in enumerate(moves) if k != chosen for move in batch)
+    return tried[chosen].state, moves[chosen], rejected
+
+
+def _propose(problem: PruneProblem, state: _State, counts: Sequence[int], config: AnnealingConfig) -> _Proposal:
+    """A batch drawn by price and noise, merged, compensated and measured."""
+    batch: list[int] = []
+    partners: dict[int, int] = {}
     for group, count in zip(problem.units.groups, counts, strict=True):
         number = count - len(state.removed & set(group.atoms))
         if number == 0:
             continue
-        tried: list[tuple[_Proposal, str]] = []
-        for _ in range(config.attempts):
-            proposal = _propose(problem, state, group, number, config)
-            taken, reason = _decide(proposal.state.energy - state.energy, temperature, problem.rng)
-            tried.append((proposal, reason))
-            if taken:
-                break
-        chosen = len(tried) - 1
-        if not taken:
-            chosen = min(range(len(tried)), key=lambda k: tried[k][0].state.energy)
-            reason = f"least energy of {len(tried)} rejected proposals; the step's budget must be met"
-            tried[chosen] = (tried[chosen][0], reason)
-        for k, (proposal, why) in enumerate(tried):
-            moves = moves_of(
-                problem.units, proposal.batch, proposal.partners, energy=proposal.state.energy, reason=why
-            )
-            (accepted if k == chosen else rejected).extend(moves)
-        state = tried[chosen][0].state
-    return state, tuple(accepted), tuple(rejected)
-
-
-def _propose(
-    problem: PruneProblem, state: _State, group: UnitGroup, number: int, config: AnnealingConfig
-) -> _Proposal:
-    """A batch drawn by price and noise, merged, compensated and measured."""
-    batch = _draw(problem, state, group, number, config)
+        drawn = _draw(problem, state, group, number, config)
+        staying = [atom for atom in group.atoms if atom not in state.removed and atom not in drawn]
+        batch += drawn
+        if group.consumers:
+            read = problem.original.nodes[group.consumers[0]].inputs[0]
+            partners |= best_partners(state.values[read], problem.units.labels[read], drawn, staying)
     removed = state.removed | set(batch)
-    read = problem.original.nodes[group.consumers[0]].inputs[0]
-    staying = [atom for atom in group.atoms if atom not in removed]
-    partners = best_partners(state.values[read], problem.units.labels[read], batch, staying)
     merged = merge(state.network, problem.units, partners, state.values, removed)
     network, values = refit(merged, problem.units, removed, problem.targets, config.ridge)
     margins = problem.signal.margins(network)
-    return _Proposal(_State(network, removed, values, margins, problem.signal.energy(margins)), batch, partners)
+    energy = problem.signal.energy(margins)
+    return _Proposal(_State(network, removed, values, margins, energy), tuple(batch), partners)
 
 
-def _draw(
-    problem: PruneProblem, state: _State, group: UnitGroup, number: int, config: AnnealingConfig
-) -> tuple[int, ...]:
+def _draw(problem: PruneProblem, state: _State, group: UnitGroup, number: int, config: AnnealingConfig) -> list[int]:
     """Atoms one after another, cheapest first up to noise; prices follow each removal."""
     prices = GroupPrices(state.network, problem.units, group, state.values, config.ridge)
     alive = [atom for atom in group.atoms if atom not in state.removed]
-    batch = []
+    drawn = []
     for _ in range(number):
         noisy = np.log(prices.price(alive) + 1e-12) + config.noise * problem.rng.gumbel(size=len(alive))
         atom = alive.pop(int(np.argmin(noisy)))
         prices.eliminate(atom)
-        batch.append(atom)
-    return tuple(batch)
+        drawn.append(atom)
+    return drawn
 
 
 def _decide(rise: float, temperature: float, rng: np.random.Generator) -> tuple[bool, str]:

@@ -18,13 +18,17 @@ def plan_removals(units: UnitMap, num_units: int, target_sparsity: float) -> tup
     """
     if not 0.0 < target_sparsity < 1.0:
         raise ConfigError(f"the target sparsity must lie strictly between 0 and 1; got {target_sparsity}")
+    if num_units == 0:
+        raise ConfigError("the network has no hidden units, so there is nothing to prune")
     wanted = round(target_sparsity * num_units)
+    if wanted == 0:
+        raise ConfigError(f"a target sparsity of {target_sparsity} removes no unit of {num_units}; ask for more")
     reachable = units.max_removable
     if wanted > reachable:
         reasons = "; ".join(units.excluded) or "every layer keeps at least one unit"
         raise ConfigError(
             f"a target sparsity of {target_sparsity} means removing {wanted} of {num_units} units, but at most "
-            f"{reachable} can go (sparsity {reachable / max(num_units, 1):.4f}): {reasons}"
+            f"{reachable} can go (sparsity {reachable / num_units:.4f}): {reasons}"
         )
     return _nearest_counts(units.groups, _quotas(units.groups, wanted), wanted)
 

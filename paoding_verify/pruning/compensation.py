@@ -21,7 +21,9 @@ from paoding_verify.pruning.surgery import mask_units
 __all__ = ["best_partners", "merge", "refit"]
 
 
-def best_partners(value: Float32Array, labels: Labels, leaving: Sequence[int], staying: Sequence[int]) -> dict[int, int]:
+def best_partners(
+    value: Float32Array, labels: Labels, leaving: Sequence[int], staying: Sequence[int]
+) -> dict[int, int]:
     """For each leaving atom, the staying one whose activation explains it best (largest squared correlation).
 
     Atoms that never vary have no partner. Shapes: value (N, *shape), labels (*shape), of a value that consumers read.
@@ -35,7 +37,11 @@ def best_partners(value: Float32Array, labels: Labels, leaving: Sequence[int], s
 
 
 def merge(
-    network: Network, units: UnitMap, partners: Mapping[int, int], values: Sequence[Float32Array], removed: Collection[int]
+    network: Network,
+    units: UnitMap,
+    partners: Mapping[int, int],
+    values: Sequence[Float32Array],
+    removed: Collection[int],
 ) -> Network:
     """The network without the atoms `removed`; each that has a partner hands it its outgoing weights.
 
@@ -73,9 +79,7 @@ def refit(
         if isinstance(op, (Dense, Conv2d)) and changed:
             parts = blocks(op, units.labels[read], units.labels[index + 1])
             samples, wanted = samples_of(op, values[read]), outputs_of(op, targets[index + 1])
-            fitted = [
-                _fitted(p, x, y, removed, ridge) for p, x, y in zip(parts, samples, wanted, strict=True)
-            ]
+            fitted = [_fitted(p, x, y, removed, ridge) for p, x, y in zip(parts, samples, wanted, strict=True)]
             op = with_blocks(op, fitted)
         nodes.append(replace(node, op=op))
         fresh.append(changed)

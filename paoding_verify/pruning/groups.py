@@ -1,8 +1,9 @@
 """Which units go together: what has to leave a network when one unit leaves.
 
 An *atom* is the smallest set of units that can be removed: one unit of one layer; along a residual stream the same
-channel of every layer that is added into it; around a grouped convolution the channel of the same place in every group. Every value of the network carries labels: for each of its elements
-the atom it belongs to, or -1 where nothing may be removed (inputs, outputs, and layers excluded with a reason).
+channel of every layer that is added into it; around a grouped convolution the channel of the same place in every
+group. Every value of the network carries labels: for each of its elements the atom it belongs to, or -1 where nothing
+may be removed (inputs, outputs, and layers excluded with a reason).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class UnitMap:
 
 
 def find_units(network: Network) -> UnitMap:
-    """Atoms, groups and exclusions of a network; a removal of whole atoms always leaves a network that fits together."""
+    """Atoms, groups and exclusions of a network; removing whole atoms always leaves a network that fits together."""
     tracer = _Tracer(network)
     labels = [np.full(network.input_shape, FIXED, dtype=np.int64)]
     for index, node in enumerate(network.nodes):

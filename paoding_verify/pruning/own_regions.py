@@ -11,12 +11,13 @@ import numpy as np
 from paoding_verify.anchors import DEFAULT_DOMAIN, Domain, synthesise_anchors
 from paoding_verify.errors import RegionError
 from paoding_verify.network.graph import Array, Network
-from paoding_verify.pruning.signal import CertifiedSignal
+from paoding_verify.pruning.signal import CertifiedSignal, bound_method
 from paoding_verify.regions import Region, box_digest
 
 __all__ = ["OwnRegions", "given_regions", "synthesised_regions"]
 
-_NUM_ANCHORS = 128
+_NUM_ANCHORS = {"crown": 128, "crown-ibp": 64}
+"""Anchors by bound method: large networks, where a bound costs more, get fewer."""
 _NUM_FOR_RADIUS = 40
 """Anchors on which the radius is found."""
 _RADII = tuple(0.2 * 2.0 ** (-k / 2) for k in range(24))
@@ -62,12 +63,13 @@ def synthesised_regions(network: Network, seed: int, domain: Domain | None) -> O
     certified, so that the signal can move both ways.
     """
     box = DEFAULT_DOMAIN if domain is None else domain
-    points = synthesise_anchors(network, _NUM_ANCHORS, seed=seed, domain=box).astype(np.float64)
+    count = _NUM_ANCHORS[bound_method(network)]
+    points = synthesise_anchors(network, count, seed=seed, domain=box).astype(np.float64)
     labels = network.forward(points.astype(np.float32)).argmax(axis=1)
     radius = _median_radius(network, points[:_NUM_FOR_RADIUS], labels[:_NUM_FOR_RADIUS], box)
     lower, upper = _balls(points, radius, box)
     record: dict[str, str | int | float] = {
-        "source": "synthesised", "count": _NUM_ANCHORS, "seed": seed, "eps": radius * _width(box),
+        "source": "synthesised", "count": count, "seed": seed, "eps": radius * _width(box),
         "eps_rule": "largest radius of a geometric ladder at which half of the original's margins are certified",
         "domain": "default [0, 1]" if domain is None else "given",
     }  # fmt: skip

@@ -32,7 +32,7 @@ METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
 }
 """What `method` may name; each decides what to remove, and how to make up for it."""
 
-_NUM_STEPS = 8
+_NUM_STEPS = 10
 _NUM_INPUTS = 2400
 
 
@@ -44,7 +44,7 @@ class PruneResult:
     trace: PruneTrace
 
 
-def prune(
+def prune(  # noqa: PLR0913 - the whole front door
     original: Network,
     regions: Sequence[Region] | None = None,
     *,
@@ -65,6 +65,8 @@ def prune(
     """
     if method not in METHODS:
         raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
+    if seed < 0:
+        raise ConfigError(f"the seed must be at least 0; got {seed}")
     if original.num_outputs < 2:
         raise ConfigError("pruning is steered by margins between classes: the network needs at least two outputs")
     original = as_float32(original)

@@ -43,7 +43,7 @@ class GroupPrices:
                 self._readers.append(_Reader(part.matrix[:, keep], part.atoms[keep], x[:, keep], ridge, scale))
 
     def price(self, atoms: Sequence[int]) -> Array:
-        """Cost of removing each of these atoms alone, as a share of the variance of what is read. Shape (len(atoms),)."""
+        """Cost of removing each of these atoms alone, as a share of the variance that is computed. Shape (atoms,)."""
         return np.asarray(sum((r.price(atoms) for r in self._readers), start=np.zeros(len(atoms))))
 
     def eliminate(self, atom: int) -> None:

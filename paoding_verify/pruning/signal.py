@@ -1,4 +1,4 @@
-"""The certified robustness signal that steers the pruner: margins that auto_LiRPA bounds around the pruner's anchors."""
+"""The certified robustness signal that steers the pruner: margins bounded by auto_LiRPA around its anchors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.evidence.property import predicts
 from paoding_verify.network.graph import Array, Network
 
-__all__ = ["FLOOR", "CertifiedSignal"]
+__all__ = ["FLOOR", "CertifiedSignal", "bound_method"]
 
 FLOOR = -1e6
 """Smallest margin that is told apart from none at all."""
 
 
-_MAX_CROWN_NEURONS = 8_000
-"""Neurons above which bounds of intermediate layers come from interval propagation (CROWN-IBP): CROWN takes too long."""
+_MAX_CROWN_NEURONS = 1_500
+"""Neurons above which bounds of intermediate layers come from interval propagation: CROWN is 20 times slower there."""
+
+
+def bound_method(network: Network) -> str:
+    """crown, or crown-ibp for networks whose intermediate bounds by CROWN would take too long."""
+    neurons = sum(int(np.prod(network.shapes[index + 1])) for index in network.activations)
+    return "crown" if neurons <= _MAX_CROWN_NEURONS else "crown-ibp"
 
 
 class CertifiedSignal:
@@ -25,8 +31,7 @@ class CertifiedSignal:
 
     def __init__(self, original: Network, lower: Array, upper: Array, labels: Sequence[int]) -> None:
         """Bounds the original once. Shapes: lower, upper (N, *input_shape); labels: its prediction in each box."""
-        neurons = sum(int(np.prod(original.shapes[index + 1])) for index in original.activations)
-        self.method = "crown" if neurons <= _MAX_CROWN_NEURONS else "crown-ibp"
+        self.method = bound_method(original)
         self._bounder = LirpaBounder(original)
         self._rows = np.stack([predicts(label, original.num_outputs).rows for label in labels])
         self._lower, self._upper = lower, upper

@@ -67,11 +67,7 @@ def _masked(op: Op, gone: npt.NDArray[np.bool_]) -> Op:
     return op
 
 
-def _shrunk(
-    node: Node,
-    read: tuple[Indices, ...],
-    made: tuple[Indices, ...],
-) -> Node:
+def _shrunk(node: Node, read: tuple[Indices, ...], made: tuple[Indices, ...]) -> Node:
     op = node.op
     if isinstance(op, (Dense, Conv2d)):
         magnitude = None if op.bias_magnitude is None else op.bias_magnitude[made[0]]
