@@ -97,7 +97,7 @@ def claims_at(eps: float, number: int, weak: int) -> list[Claim]:
         bound = (
             {}
             if after is Verdict.VIOLATED
-            else {"bound": round(0.1 + k % 11 / 5.2 - (1.1 if after is Verdict.UNKNOWN else 0), 4)}
+            else {"bound": round(0.1 + k % 11 / 5.2 - (2.4 if after is Verdict.UNKNOWN else 0), 4)}
         )
         found += [claim("original", k, eps, before), claim("pruned", k, eps, after, **bound)]
         pair = Verdict.CERTIFIED if k % 9 else Verdict.UNKNOWN

@@ -155,6 +155,17 @@ def test_the_first_section_answers_the_questions(outcome: Outcome):
         assert "keeps at least 90 %" not in summary
 
 
+def test_a_long_policy_is_cut_in_the_summary_and_whole_below():
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    assert result.policy is not None
+    rules = tuple(replace(result.policy.rules[0], text=f"rule number {k}") for k in range(5))
+    page = render_html(replace(result, policy=replace(result.policy, rules=rules)))
+    summary, rest = page.split("<nav", 1)
+    assert "rule number 2; and 2 more rules below." in summary
+    assert "rule number 3" not in summary
+    assert "rule number 4" in rest
+
+
 def test_a_proof_that_was_not_checked_again_raises_an_alarm():
     result = audit_example(Outcome.PASS, (0.01,), 4)
     certified = next(c for c in result.claims if c.verdict is Verdict.CERTIFIED)

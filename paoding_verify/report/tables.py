@@ -151,11 +151,12 @@ def smt_rows(result: AuditResult) -> tuple[SmtRow, ...]:
 
 def _robust_pairs(result: AuditResult) -> list[tuple[Claim, Claim]]:
     """Robustness claims of both networks about the same region and eps."""
-    own = {(c.subject, c.region, c.eps): c for c in result.claims if c.kind in ("top1_robust", "vnnlib")}
+    kinds = ("top1_robust", "vnnlib")
+    pruned = {(c.kind, c.region, c.eps): c for c in result.claims if c.kind in kinds and c.subject == "pruned"}
     return [
-        (claim, own["pruned", region, eps])
-        for (subject, region, eps), claim in own.items()
-        if subject == "original" and ("pruned", region, eps) in own
+        (claim, pruned[claim.kind, claim.region, claim.eps])
+        for claim in result.claims
+        if claim.subject == "original" and (claim.kind, claim.region, claim.eps) in pruned
     ]
 
 

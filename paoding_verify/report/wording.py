@@ -18,6 +18,9 @@ KIND_NAMES = {
 }
 """Kind of claim -> its name in prose."""
 
+MAX_RULES = 3
+"""Policy lines named in one sentence."""
+
 
 @dataclass(frozen=True)
 class MethodText:
@@ -58,19 +61,26 @@ def headline(result: AuditResult) -> str:
 
 
 def decision(result: AuditResult) -> str:
-    """One sentence: the policy line that decides the verdict."""
+    """One sentence: the policy lines that decide the verdict, three at most."""
     if result.policy is None:
         return "No policy was applied: this report states what was found and gives no overall verdict."
     rules, outcome = result.policy.rules, result.policy.outcome
     if not rules:
         return "The policy has no rules."
     if outcome is Outcome.PASS:
-        return f"Every rule of the policy is met ({count(len(rules), 'rule')}): " + "; ".join(r.text for r in rules)
-    deciding = [r for r in rules if r.outcome is outcome]
+        return f"Every rule of the policy is met ({count(len(rules), 'rule')}): {_listed([r.text for r in rules])}."
     verb = "Not met" if outcome is Outcome.FAIL else "Neither met nor refuted"
-    return f"{verb}: " + "; ".join(
-        f"{r.text} (evidence: {number(r.low)} to {number(r.high)}, threshold {number(r.threshold)})" for r in deciding
-    )
+    deciding = [
+        f"{r.text} (evidence: {number(r.low)} to {number(r.high)}, threshold {number(r.threshold)})"
+        for r in rules
+        if r.outcome is outcome
+    ]
+    return f"{verb}: {_listed(deciding)}."
+
+
+def _listed(lines: list[str]) -> str:
+    more = [f"and {count(len(lines) - MAX_RULES, 'more rule')} below"] if len(lines) > MAX_RULES else []
+    return "; ".join(lines[:MAX_RULES] + more)
 
 
 def explanation(result: AuditResult) -> list[str]:
