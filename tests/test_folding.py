@@ -18,8 +18,8 @@ def gamma(k: int, u: float) -> float:
 
 
 def float32_numbers(rng: np.random.Generator, spread: float, *shape: int) -> Array:
-    """Numbers of either sign whose magnitudes span `spread` powers of two."""
-    exponents = rng.uniform(-spread, spread / 4, shape)
+    """Numbers of either sign whose magnitudes reach down to 2^-spread."""
+    exponents = rng.uniform(-spread, 4.0, shape)
     return (rng.normal(size=shape) * 2.0**exponents).astype(np.float32).astype(np.float64)
 
 
