@@ -17,6 +17,7 @@ import numpy.typing as npt
 from paoding_verify.errors import ModelError, UnsupportedOpError
 from paoding_verify.network.graph import Affine, Array, AveragePool2d, Conv2d, MaxPool2d, Network, Node, Op, Shape
 from paoding_verify.network.limits import LoadLimits, clean
+from paoding_verify.network.record import multiply_accumulates
 from paoding_verify.network.shapes import output_shape
 
 __all__ = ["BATCH", "Activation", "AtenGraph", "AtenNode", "Call", "Constant", "Ref", "to_network"]
@@ -135,6 +136,9 @@ class Call:
             cells = prod(op.weight.shape[1:]) * op.groups * prod(shape[1:])
         elif isinstance(op, (AveragePool2d, MaxPool2d)):
             cells *= prod(op.kernel)
+        if isinstance(op, (Conv2d, AveragePool2d, MaxPool2d)):
+            (channels, height, width), (top, left, bottom, right) = inputs[0].shape, op.padding
+            cells = max(cells, channels * (height + top + bottom) * (width + left + right))
         if prod(shape) > self.limits.max_value_elements or cells > self.limits.max_columns:
             raise ModelError(f"a value of shape {shape} ({cells} window cells) is beyond the limits")
         self.nodes.append(Node(op, tuple(a.value for a in inputs), clean(self.node.outputs[0])))
@@ -167,10 +171,16 @@ def to_network(graph: AtenGraph, name: str, limits: LoadLimits) -> Network:
             state.read(node)
         except ModelError as error:
             raise type(error)(f"node {clean(node.outputs[0])!r} ({clean(node.target)}): {error}") from None
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise ModelError(f"node {clean(node.outputs[0])!r} ({clean(node.target)}) is malformed") from error
     result = state.values.get(graph.output)
     if not isinstance(result, Activation):
         raise ModelError(f"{clean(name)}: its output is not computed from its input")
-    return Network(graph.input_shape, _live(state.nodes, result.value), name=name)
+    network = Network(graph.input_shape, _live(state.nodes, result.value), name=name)
+    macs = multiply_accumulates(network)
+    if macs > limits.max_macs:
+        raise ModelError(f"{clean(name)}: one inference takes {macs} multiply-accumulates; the limit is {limits.max_macs}")
+    return network
 
 
 class _State:

@@ -119,6 +119,12 @@ def _add(call: Call, sign: int = 1) -> Activation:
     return call.affine(call.activation("other"), np.array(factor), _required(call, "self"))
 
 
+def _reverse_subtract(call: Call) -> Activation:
+    if call.get("alpha", 1) != 1:
+        raise UnsupportedOpError("its factor alpha must be 1")
+    return call.affine(call.activation(), np.array(-1.0), _required(call, "other"))
+
+
 def _multiply(call: Call) -> Activation:
     x, other = ("self", "other") if isinstance(call.get("self"), Activation) else ("other", "self")
     return call.affine(call.activation(x), _required(call, other), np.array(0.0))
@@ -320,6 +326,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.add.Scalar": _add,
     "aten.sub.Tensor": lambda call: _add(call, -1),
     "aten.sub.Scalar": lambda call: _add(call, -1),
+    "aten.rsub.Scalar": _reverse_subtract,
+    "aten.rsub.Tensor": _reverse_subtract,
     "aten.mul.Tensor": _multiply,
     "aten.mul.Scalar": _multiply,
     "aten.div.Tensor": _divide,

@@ -62,10 +62,11 @@ def _read(path: Path, limits: LoadLimits) -> Any:
             return load_file(path)
         except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             raise ModelError(f"{clean(path.name)} is no safetensors file: {clean(str(error))}") from error
+    mapped = _is_plain_zip(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, which are refused or read all the same
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_plain_zip(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error).upper():
             raise ModelError(
@@ -89,7 +90,7 @@ def _is_plain_zip(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-                raise ModelError(f"{clean(path.name)} has compressed members; torch writes none")
+                raise ModelError(f"{clean(path.name)} has compressed members, as no state dict that torch saves")
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise ModelError(f"{clean(path.name)} is a damaged archive: {clean(str(error))}") from error
     return True
