@@ -1,8 +1,7 @@
-"""Records of models and regions, provenance, progress lines, and what the summary prints."""
+"""Records of regions, provenance, progress lines, and what the summary prints."""
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from dataclasses import replace
 from pathlib import Path
@@ -13,34 +12,13 @@ import pytest
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.auditing.metrics import accuracy_metrics
 from paoding_verify.auditing.provenance import COMPONENTS, component_versions, describe
-from paoding_verify.auditing.records import model_record, region_records
+from paoding_verify.auditing.records import region_records
 from paoding_verify.cli.progress import _PlainLines, reporting
 from paoding_verify.cli.summary import exit_code, print_result
 from paoding_verify.evidence.verdict import Outcome, Verdict
-from paoding_verify.network.onnx_out import to_onnx
 from paoding_verify.regions import Region, box_digest
 from tests.audits import audit_example
-from tests.networks import conv_net, dense_net
 from tests.test_policy import claims
-
-
-def test_a_model_is_described_by_what_it_computes() -> None:
-    network = dense_net(0, (6, 12, 10, 4))
-    shipped = to_onnx(network)
-    record = model_record("pruned", network, shipped)
-    assert (record.input_shape, record.num_outputs, record.num_units) == ((6,), 4, (12, 10))
-    assert record.num_macs == 6 * 12 + 12 * 10 + 10 * 4
-    assert record.num_parameters == record.num_macs + 12 + 10 + 4
-    assert record.num_parameters == sum(layer.num_parameters for layer in record.layers)
-    assert record.shipped_sha256 == record.sha256 == hashlib.sha256(shipped).hexdigest()
-    assert [layer.op for layer in record.layers] == ["Dense", "Relu", "Dense", "Relu", "Dense"]
-
-
-def test_convolutions_cost_one_kernel_per_output() -> None:
-    network = conv_net(0)
-    record = model_record("original", network, b"")
-    assert record.num_macs > record.num_parameters
-    assert record.layers[-1].output_shape == (network.num_outputs,)
 
 
 def test_regions_are_identified_by_their_boxes() -> None:

@@ -11,7 +11,7 @@ from paoding_verify.auditing.members import binary_members
 from paoding_verify.auditing.metrics import accuracy_metrics
 from paoding_verify.auditing.policy import Policy
 from paoding_verify.auditing.provenance import describe
-from paoding_verify.auditing.records import model_record, region_records
+from paoding_verify.auditing.records import region_records
 from paoding_verify.auditing.settle import refuse_contradictions, settle
 from paoding_verify.auditing.tasks import labelled, pair_tasks, robustness_tasks, specification_tasks
 from paoding_verify.errors import InputError
@@ -21,6 +21,7 @@ from paoding_verify.evidence.pruning import PruneTrace
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.network.graph import Network
 from paoding_verify.network.onnx_out import shipped_onnx
+from paoding_verify.network.record import model_record
 from paoding_verify.regions import Region
 from paoding_verify.task import Progress, Task
 
@@ -139,7 +140,7 @@ def _result(
     shipped = {role: shipped_onnx(network) for role, network in networks.items()}
     return AuditResult(
         mode=mode,
-        models=tuple(model_record(role, network, shipped[role]) for role, network in networks.items()),
+        models=tuple(model_record(network, role) for role, network in networks.items()),
         regions=region_records(regions),
         claims=claims,
         metrics=accuracy_metrics(claims),
