@@ -6,7 +6,7 @@ or 1; the slope of an upper line is rounded to 16 bits, so that numbers stay sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from math import prod
 
@@ -15,7 +15,17 @@ import numpy as np
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.evaluate import pool_windows
 from paoding_verify.network.graph import (
-    Add, Array, AveragePool2d, LeakyRelu, MaxPool2d, Network, Op, Relu, Shape, Sigmoid, Tanh,
+    Add,
+    Array,
+    AveragePool2d,
+    LeakyRelu,
+    MaxPool2d,
+    Network,
+    Op,
+    Relu,
+    Shape,
+    Sigmoid,
+    Tanh,
 )  # fmt: skip
 from paoding_verify.network.linear import product
 
@@ -108,7 +118,7 @@ class ExactBounds:
         if isinstance(node.op, Add):
             return lambda row: ([(value, row) for value in node.inputs], ZERO)
         if isinstance(node.op, (Relu, LeakyRelu)):
-            lines = [_lines(_slope(node.op), l, u) for l, u in zip(*self.boxes[source], strict=True)]
+            lines = [_lines(_slope(node.op), *ends) for ends in zip(*self.boxes[source], strict=True)]
         elif isinstance(node.op, MaxPool2d):
             lines = [_pool_lines(cells, self.boxes[source]) for cells in _cells(node.op, shapes[source])]
         else:
