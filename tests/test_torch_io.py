@@ -337,7 +337,8 @@ def test_hostile_archives_are_refused(tmp_path: Path, members: dict[str, bytes])
     good = packed(tmp_path / "good.pt2", members)
     for limits, message in (
         (LoadLimits(max_model_bytes=100), "the limit is 100"),
-        (LoadLimits(max_nodes=1), "3 nodes"), (LoadLimits(max_macs=19), "20 multiply"),
+        (LoadLimits(max_nodes=1), "3 nodes"),
+        (LoadLimits(max_macs=19), "20 multiply"),
     ):
         with pytest.raises(ModelError, match=message):
             load_pt2(good, limits)

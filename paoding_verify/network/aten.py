@@ -179,7 +179,9 @@ def to_network(graph: AtenGraph, name: str, limits: LoadLimits) -> Network:
     network = Network(graph.input_shape, _live(state.nodes, result.value), name=name)
     macs = multiply_accumulates(network)
     if macs > limits.max_macs:
-        raise ModelError(f"{clean(name)}: one inference takes {macs} multiply-accumulates; the limit is {limits.max_macs}")
+        raise ModelError(
+            f"{clean(name)}: one inference takes {macs} multiply-accumulates; the limit is {limits.max_macs}"
+        )
     return network
 
 
