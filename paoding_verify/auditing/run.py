@@ -13,6 +13,7 @@ from paoding_verify.auditing.policy import Policy
 from paoding_verify.auditing.provenance import describe
 from paoding_verify.auditing.records import region_records
 from paoding_verify.auditing.settle import refuse_contradictions, settle
+from paoding_verify.auditing.shipping import as_shipped
 from paoding_verify.auditing.tasks import labelled, pair_tasks, robustness_tasks, specification_tasks
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.claim import Finding
@@ -44,6 +45,7 @@ def audit(  # noqa: PLR0913 - the one call that takes everything
     """
     config = config or AuditConfig()
     _fit_together(original, pruned)
+    original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
     regions = labelled(original, regions)
     networks = {"original": original, "pruned": pruned}
     findings = []
@@ -66,6 +68,7 @@ def certify_model(
     Raises: InputError if network, regions and properties do not fit together.
     """
     config = config or AuditConfig()
+    network = as_shipped(network, "original")
     if properties is None:
         regions = labelled(network, regions)
         tasks = robustness_tasks("original", network.num_outputs, regions)
@@ -88,6 +91,7 @@ def compare_models(
     """
     config = config or AuditConfig()
     _fit_together(original, pruned)
+    original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
     if not kinds or not set(kinds) <= set(PAIR_KINDS):
         raise InputError(f"a comparison asks for {' or '.join(PAIR_KINDS)}; got {list(kinds)}")
     regions = labelled(original, regions)
