@@ -11,7 +11,7 @@ import pytest
 
 from paoding_verify.errors import ConfigError, ModelError
 from paoding_verify.network.digest import canonical_digest
-from paoding_verify.network.graph import Affine, Dense, Network
+from paoding_verify.network.graph import Affine, Dense, LeakyRelu, Network
 from paoding_verify.network.load import load_network
 from paoding_verify.network.onnx_in import read_onnx
 from paoding_verify.network.onnx_out import shipped_onnx, to_onnx
@@ -46,6 +46,14 @@ def test_rounding_keeps_float32_networks_and_drops_the_source(tmp_path: Path) ->
     rounded = as_float32(network)
     assert canonical_digest(rounded) == canonical_digest(network)
     assert rounded.source is None
+
+
+def test_slopes_are_rounded_as_the_file_rounds_them() -> None:
+    network = chain((3,), LeakyRelu(0.1))
+    with pytest.raises(ModelError, match="round the network first"):
+        to_onnx(network)
+    rounded = as_float32(network)
+    assert canonical_digest(read_onnx(to_onnx(rounded))) == canonical_digest(rounded)
 
 
 def test_rounding_refuses_numbers_beyond_float32() -> None:
