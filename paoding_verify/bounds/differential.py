@@ -99,7 +99,7 @@ class _Boxes:
         split = networks[0].num_outputs
         bounds = []
         sensitivity = torch.zeros_like(self._box.lower)
-        for part in rows.split(_ROWS):
+        for part in torch.split(rows, _ROWS):
             for form in self._forms(ends, (part[None, :, :split], part[None, :, split:])):
                 bounds.append(self._concretise(form))
                 sensitivity = torch.maximum(sensitivity, form[0].abs().amax(1))
@@ -175,7 +175,7 @@ def _refined(z: Interval, wanted: torch.Tensor, pull: Callable[[torch.Tensor], t
     Shapes: z (N, *units), wanted (*units) bool; pull takes (1, R, *units) rows and gives (N, R).
     """
     lower, upper = z.lower.flatten(1).clone(), z.upper.flatten(1).clone()
-    for index in wanted.flatten().nonzero()[:, 0].split(_ROWS // 2):
+    for index in torch.split(wanted.flatten().nonzero()[:, 0], _ROWS // 2):
         if not len(index):
             break
         rows = torch.zeros((len(index), wanted.numel()), dtype=lower.dtype)

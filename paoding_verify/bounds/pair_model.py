@@ -1,4 +1,4 @@
-"""Two networks side by side, prepared for joint bounds: linear operations as tensors, aligned units as index tensors."""
+"""Two networks side by side, prepared for joint bounds: linear operations and aligned units as tensors."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class PairModel:
         """Raises: InputError if the alignment does not fit the networks; UnsupportedOpError (see `SideModel`)."""
         if original.input_shape != pruned.input_shape or original.num_outputs != pruned.num_outputs:
             raise InputError(
-                f"the networks take {original.input_shape} and {pruned.input_shape} and give {original.num_outputs} and "
-                f"{pruned.num_outputs} outputs; a comparison needs equal shapes"
+                f"the networks take {original.input_shape} and {pruned.input_shape} and give "
+                f"{original.num_outputs} and {pruned.num_outputs} outputs; a comparison needs equal shapes"
             )
         self.sides = (SideModel(original, dtype), SideModel(pruned, dtype))
         self.dtype = dtype

@@ -34,6 +34,11 @@ class Interval:
         return Interval(self.lower + other.lower, self.upper + other.upper)
 
     @property
+    def middle(self) -> torch.Tensor:
+        """Half way between the ends."""
+        return (self.lower + self.upper) / 2
+
+    @property
     def unstable(self) -> torch.Tensor:
         """Where a ReLU has its kink inside."""
         return (self.lower < 0) & (self.upper > 0)
@@ -49,6 +54,10 @@ class ReluLines:
         self.upper_slope = torch.where(z.unstable, z.upper / width, active)
         self.upper_intercept = torch.where(z.unstable, -z.lower * z.upper / width, 0.0)
         self.lower_slope = torch.where(z.unstable, (z.upper > -z.lower).to(width.dtype), active)
+
+    def gap(self, z: Interval) -> torch.Tensor:
+        """Distance of the lines in the middle of the interval."""
+        return (self.upper_slope - self.lower_slope) * z.middle + self.upper_intercept
 
     def pull(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Coefficients of z and a constant, from coefficients of relu(z).
@@ -80,10 +89,11 @@ class Coupling:
     """
 
     def __init__(self, f: Interval, g: Interval, d: Interval) -> None:
-        """Joint where the gap of the difference is smaller than both triangles' together."""
+        """Joint where the lines of the difference are closer together, in the middle, than those of both ReLUs."""
         self._lines = difference_of_relus(d)
-        gap = torch.maximum(d.upper, -d.lower)
-        self.share = (gap < _triangle(f) + _triangle(g)).to(gap.dtype)
+        lower_slope, lower_intercept, upper_slope, upper_intercept = self._lines
+        gap = (upper_slope - lower_slope) * d.middle + upper_intercept - lower_intercept
+        self.share = (gap < ReluLines(f).gap(f) + ReluLines(g).gap(g)).to(gap.dtype)
 
     def split(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(k, coefficients of d, constant): a relu(z_f) + b relu(z_g) with the part k (relu(z_f) - relu(z_g)) bounded.
@@ -96,8 +106,3 @@ class Coupling:
         lower_slope, lower_intercept, upper_slope, upper_intercept = (line[:, None] for line in self._lines)
         of_d = positive * lower_slope + negative * upper_slope
         return k, of_d, (positive * lower_intercept + negative * upper_intercept).flatten(2).sum(2)
-
-
-def _triangle(z: Interval) -> torch.Tensor:
-    """Height of the triangle between a ReLU and its upper line."""
-    return torch.where(z.unstable, -z.lower * z.upper / torch.where(z.unstable, z.upper - z.lower, 1.0), 0.0)

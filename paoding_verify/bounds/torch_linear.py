@@ -15,6 +15,7 @@ from paoding_verify.network.graph import (
     Dense,
     Node,
     Padding,
+    Pair,
     Permute,
     Reshape,
     Shape,
@@ -64,12 +65,12 @@ class TorchLinear:
             flat = flat.permute(0, *(1 + axis for axis in order))
         elif isinstance(op, Conv2d):
             size = _padded_size(self.in_shape, op.padding)
-            grown = conv2d_input([len(flat), *size], self.weight, flat, op.stride, 0, op.dilation, op.groups)
+            grown = _spread([len(flat), *size], self.weight, flat, op.stride, op.dilation, op.groups)
             flat = _crop(grown, op.padding, self.in_shape)
         elif isinstance(op, AveragePool2d):
             size = _padded_size(self.in_shape, op.padding)
             ones = torch.ones((self.in_shape[0], 1, *op.kernel), dtype=flat.dtype)
-            grown = conv2d_input([len(flat), *size], ones, flat * self.weight, op.stride, groups=self.in_shape[0])
+            grown = _spread([len(flat), *size], ones, flat * self.weight, op.stride, (1, 1), self.in_shape[0])
             flat = _crop(grown, op.padding, self.in_shape)
         return flat.reshape(*lead, *self.in_shape)
 
@@ -99,6 +100,14 @@ def _pool_weight(op: AveragePool2d, in_shape: Shape, dtype: torch.dtype) -> torc
     cells = torch.ones((1, 1, *op.kernel), dtype=torch.float64)
     ones = _pad(torch.ones((1, 1, *in_shape[1:]), dtype=torch.float64), op.padding)
     return (mean_of_ones / F.conv2d(ones, cells, None, op.stride)[0]).to(dtype)
+
+
+def _spread(
+    size: list[int], weight: torch.Tensor, y: torch.Tensor, stride: Pair, dilation: Pair, groups: int
+) -> torch.Tensor:
+    """Transpose of an unpadded convolution; y holds coefficients of its output."""
+    grown: torch.Tensor = conv2d_input(size, weight, y, stride, 0, dilation, groups)  # type: ignore[no-untyped-call]
+    return grown
 
 
 def _pad(x: torch.Tensor, padding: Padding) -> torch.Tensor:

@@ -50,7 +50,7 @@ def same_structure(original: Network, pruned: Network) -> bool:
 def find_alignment(
     original: Network, pruned: Network, inputs: npt.NDArray[np.floating]
 ) -> tuple[tuple[int, ...], ...] | None:
-    """For each activation layer, distinct units of `original`, one for each unit of `pruned`; None: no common structure.
+    """For each activation layer, distinct units of `original`, one for each of `pruned`; None: no common structure.
 
     Units are matched by their pre-activations on `inputs`, in the assignment of least total squared distance. A unit
     of f counts as near if it resembles the unit of g either as f computes it (compensated or distilled weights) or with

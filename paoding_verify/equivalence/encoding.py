@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -134,8 +135,9 @@ def gamma(count: int) -> float:
 
 
 def encode(networks: Sequence[Network], region: Region, bounds: Sequence[Bounds] | None = None) -> Encoding:
-    """Forms of all outputs on the region. `bounds` are believed: they must be sound; without them intervals of the forms
-    decide which ReLUs are stable.
+    """Forms of all outputs on the region.
+
+    `bounds` are believed: they must be sound; without them intervals of the forms decide which ReLUs are stable.
 
     An unstable unit whose form equals that of an earlier network's unit shares its variable: both pre-activations then
     differ by no more than the two errors, and so do both activations.
@@ -181,7 +183,7 @@ def _encode_network(network: Network, centre: Array, state: _State, bounds: Boun
     count = len(centre)
     values = [Forms(np.eye(count), centre, np.zeros(count))]
     layer = 0
-    for k, node in enumerate(network.nodes):
+    for node in network.nodes:
         x = values[node.inputs[0]].widened(state.count)
         if isinstance(node.op, (Relu, LeakyRelu)):
             known = None if bounds is None else (bounds[layer][0].ravel(), bounds[layer][1].ravel())
@@ -256,11 +258,11 @@ def exact_margin(networks: Sequence[Network], prop: Property, x: npt.NDArray[np.
     return min(max(rows[r] for r in clause) for clause in prop.clauses)
 
 
-def _fractions(array: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
+def _fractions(array: Array) -> npt.NDArray[Any]:
     return np.asarray(np.frompyfunc(Fraction, 1, 1)(array), dtype=object).reshape(array.shape)
 
 
-def _exact_op(op: Op, inputs: list[npt.NDArray[np.object_]], name: str) -> npt.NDArray[np.object_]:
+def _exact_op(op: Op, inputs: list[npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
     if isinstance(op, (Dense, Conv2d)):
         op = replace(op, weight=_fractions(op.weight), bias=_fractions(op.bias))
     elif isinstance(op, Affine):
@@ -274,7 +276,7 @@ def _exact_op(op: Op, inputs: list[npt.NDArray[np.object_]], name: str) -> npt.N
     return np.asarray(evaluate_op(op, *inputs))
 
 
-def _exact_pool(op: AveragePool2d, x: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+def _exact_pool(op: AveragePool2d, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Sums by a convolution with ones, divided by whole numbers of cells."""
     channels = x.shape[1]
     ones = _fractions(np.ones((channels, 1, *op.kernel)))

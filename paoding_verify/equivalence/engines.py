@@ -33,7 +33,7 @@ class PairEngines:
 
     @property
     def networks(self) -> tuple[Network, Network]:
-        """(f, g)"""
+        """The two networks, f first."""
         return self.original, self.pruned
 
     @cached_property

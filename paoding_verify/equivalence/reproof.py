@@ -21,9 +21,9 @@ _ATTEMPTS = 3
 
 
 def prove_jobs(engines: PairEngines, jobs: Sequence[PairJob], method: str, *, last: bool = False) -> None:
-    """Lets the checker prove the jobs' certificates in every arithmetic; settles those it proves.
+    """Lets the checker prove jobs that the search has proved, in every arithmetic; settles those it proves too.
 
-    With `last` it settles the others too: as UNKNOWN, with the margin that was proved.
+    With `last` the jobs are those left over, and all are settled: as UNKNOWN, with the margin that was proved.
     """
     if not jobs:
         return
@@ -32,10 +32,10 @@ def prove_jobs(engines: PairEngines, jobs: Sequence[PairJob], method: str, *, la
     for job, margin, reason in zip(jobs, margins, reasons, strict=True):
         if not reason:
             job.certified(method, margin, engines.config.semantics)
+        elif last:
+            job.unknown(method, margin if np.isfinite(margin) else None, engines.config.timeout_s)
         else:
-            job.refusal = reason if job.estimate > 0 else ""
-            if last:
-                job.unknown(method, margin if np.isfinite(margin) else None, engines.config.timeout_s)
+            job.refusal = reason
 
 
 def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> None:
@@ -65,9 +65,7 @@ def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -
         left = again
 
 
-def _prove(
-    engines: PairEngines, jobs: Sequence[PairJob], props: Sequence[Property]
-) -> tuple[list[float], list[str]]:
+def _prove(engines: PairEngines, jobs: Sequence[PairJob], props: Sequence[Property]) -> tuple[list[float], list[str]]:
     """Smallest margin over all arithmetics, and why it is no proof (empty: it is one)."""
     margins, reasons = [np.inf] * len(jobs), [""] * len(jobs)
     lower, upper = stack_boxes([job.task.region for job in jobs])

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import z3
 
+from paoding_verify.checker.crown import enclose
+from paoding_verify.checker.program import single_program
 from paoding_verify.equivalence.encoding import Bounds, Encoding, Forms, Unit, Variables, encode, exact_margin
 from paoding_verify.errors import SoundnessError, UnsupportedOpError
 from paoding_verify.evidence.property import Property
@@ -24,15 +27,16 @@ from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.regions import Region
 
-__all__ = ["GRID", "SmtAnswer", "smt_decide", "spot_check"]
+__all__ = ["GRID", "SmtAnswer", "hidden_bounds", "smt_decide", "spot_check"]
 
 GRID = 2**14
 """Coefficients are rounded to multiples of 1 / GRID."""
 MAX_UNSTABLE = 60
 """Regions with more unstable ReLUs are not asked: z3 would not answer in seconds."""
 _MEMORY_MB = 2048
+_FORM_SIZE = 2**25
+"""Numbers that the forms of one value may hold; larger networks are not asked."""
 _SCALES = tuple(0.5**k for k in range(12))
-_SHARE = Fraction(GRID)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +44,8 @@ class SmtAnswer:
     """What exact arithmetic says about a property on a region."""
 
     status: str
-    """confirmed: holds at every real point. refuted: fails, in exact arithmetic, at `point`. undecided: no answer within
-    the limits, an operation without exact encoding, or a candidate that exact evaluation does not bear out."""
+    """confirmed: holds at every real point. refuted: fails, in exact arithmetic, at `point`. undecided: no answer
+    within the limits, an operation without exact encoding, or a candidate that exact evaluation does not bear out."""
     point: Array | None
     """(*input_shape) float64 point of the region where the property fails; set exactly if refuted."""
     scale: float
@@ -63,6 +67,8 @@ def smt_decide(
     bounds: sound pre-activation bounds of every network, which make more ReLUs stable; they are believed.
     """
     deadline = monotonic() + timeout_s
+    if any(prod(shape) * region.lower.size > _FORM_SIZE for network in networks for shape in network.shapes[1:]):
+        return SmtAnswer("undecided", None, 1.0, 0)
     try:
         encoding = encode(networks, region, bounds)
     except UnsupportedOpError:
@@ -87,12 +93,20 @@ def smt_decide(
     return SmtAnswer("confirmed" if certain else "undecided", None, 1.0, count)
 
 
+def hidden_bounds(network: Network, region: Region) -> Bounds:
+    """Pre-activation bounds of every activation node, proved by the checker in real arithmetic."""
+    state = enclose(single_program(network), region.lower[None], region.upper[None], "real")
+    inputs = [network.nodes[k].inputs[0] for k in network.activations]
+    return [(state.values[value].lower[0], state.values[value].upper[0]) for value in inputs]
+
+
 def spot_check(
     networks: Sequence[Network], region: Region, prop: Property, verdict: Verdict | None, *, timeout_s: float
 ) -> SmtAnswer:
     """Decides the property on the largest of a few shrunken copies of the region that z3 can decide.
 
-    The copies have 1, 1/2, 1/4, ... of the region's size, around the same centre.
+    The copies have 1, 1/2, 1/4, ... of the region's size, around the same centre. Independent of the checker: stable
+    ReLUs are found by interval arithmetic of its own.
     Raises: SoundnessError if exact arithmetic refutes a CERTIFIED claim.
     """
     deadline = monotonic() + timeout_s
@@ -132,19 +146,15 @@ class _Question:
         self._encoding, self._region = encoding, region
         self._solver = z3.Tactic("qflra", ctx=self._context).solver()
         self._solver.set("max_memory", _MEMORY_MB)
-        names = range(len(encoding.variables.lower))
-        self._variables = [z3.Real(f"v{k}", ctx=self._context) for k in names]
+        self._variables = [z3.Real(f"v{k}", ctx=self._context) for k in range(len(encoding.variables.lower))]
         self._num_slacks = 0
-        inputs = len(encoding.centre)
-        exact = zip(region.lower.ravel(), region.upper.ravel(), encoding.centre, strict=True)
-        for k, (low, high, centre) in enumerate(exact):
-            ends = (Fraction(low) - Fraction(centre), Fraction(high) - Fraction(centre))
-            self._add(self._variables[k] >= self._number(ends[0]), self._variables[k] <= self._number(ends[1]))
-        self._num_inputs = inputs
+        for k, centre in enumerate(map(Fraction, encoding.centre)):
+            low, high = Fraction(region.lower.flat[k]) - centre, Fraction(region.upper.flat[k]) - centre
+            self._add(self._variables[k] >= self._number(low), self._variables[k] <= self._number(high))
         for unit in encoding.units:
             self._add_unit(unit)
 
-    def solve(self, rows: Forms, clause: Sequence[int], timeout_s: float) -> Array | None | str:
+    def solve(self, rows: Forms, clause: Sequence[int], timeout_s: float) -> Array | str | None:
         """None: no point makes every row of the clause at most 0. An array: a float64 point of the region that nearly
         does. A text: why there is no answer.
         """
@@ -155,7 +165,7 @@ class _Question:
             self._add(self._expression(rows.coefficients[r], rows.constant[r], rows.error[r]) <= 0)
         self._solver.set("timeout", max(1, int(timeout_s * 1000)))
         answer = self._solver.check()
-        found: Array | None | str = None
+        found: Array | str | None = None
         if answer == z3.sat:
             found = self._point(self._solver.model())
         elif answer != z3.unsat:
@@ -189,7 +199,7 @@ class _Question:
     def _point(self, model: Any) -> Array:
         """The model's input, rounded to float64 inside the region."""
         values = []
-        for k in range(self._num_inputs):
+        for k in range(len(self._encoding.centre)):
             value = model.eval(self._variables[k], model_completion=True)
             exact = Fraction(value.numerator_as_long(), value.denominator_as_long())
             values.append(float(exact + Fraction(self._encoding.centre[k])))
@@ -217,7 +227,7 @@ def rounded_form(
 
 
 def _nearest(value: Fraction) -> Fraction:
-    return round(value * _SHARE) / _SHARE
+    return Fraction(round(value * GRID), GRID)
 
 
 def _outward(value: float | Fraction, direction: int) -> Fraction:
