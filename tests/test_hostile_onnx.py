@@ -335,6 +335,26 @@ def test_shared_weights_count_every_time() -> None:
     assert len(read_onnx(data).nodes) == 50
 
 
+def test_all_activations_together_are_limited() -> None:
+    model = good()
+    for k in range(20):
+        model.graph.node.insert(k, node("Relu", [f"r{k - 1}" if k else "x"], [f"r{k}"]))
+    model.graph.node[20].input[0] = "r19"
+    with pytest.raises(ModelError, match="hold more than 100 numbers"):
+        read_onnx(model.SerializeToString(), LoadLimits(max_total_elements=100))
+
+
+def test_long_files_are_read_in_reasonable_time() -> None:
+    nodes = [node("Relu" if k % 2 else "Transpose", [f"v{k}" if k else "x"], [f"v{k + 1}"]) for k in range(6000)]
+    for item in nodes[::2]:
+        item.attribute.append(helper.make_attribute("perm", [0, 2, 1]))
+    nodes.append(node("Flatten", ["v6000"], ["y"]))
+    started = time.monotonic()
+    network = read_onnx(assemble(nodes, {}, ("N", 2, 3)).SerializeToString())
+    assert time.monotonic() - started < 20
+    assert len(network.nodes) == 3001
+
+
 def test_many_folded_constants_are_too_many() -> None:
     model = good()
     for k in range(20):

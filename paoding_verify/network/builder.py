@@ -41,6 +41,8 @@ class Builder:
     limits: LoadLimits
     nodes: list[Node] = field(default_factory=list)
     num_parameters: int = 0
+    num_elements: int = 0
+    """Of all values so far."""
 
     @property
     def lead(self) -> int:
@@ -57,6 +59,9 @@ class Builder:
             columns *= prod(op.kernel)
         if prod(shape) > self.limits.max_value_elements or columns > self.limits.max_columns:
             raise ModelError(f"a value of shape {shape} ({columns} window cells) is beyond the limits")
+        self.num_elements += prod(shape)
+        if self.num_elements > self.limits.max_total_elements:
+            raise ModelError(f"the activations up to here hold more than {self.limits.max_total_elements} numbers")
         self.num_parameters += sum(array.size for array in parameters(op))
         if self.num_parameters > self.limits.max_parameters:
             raise ModelError(f"the layers up to here have more than {self.limits.max_parameters} parameters")

@@ -23,9 +23,11 @@ class LoadLimits:
     """Weights, biases, scales and shifts of all layers; shared weights count every time."""
     max_value_elements: int = 2**24
     """Numbers in one activation of one input."""
-    max_columns: int = 2**26
+    max_total_elements: int = 2**27
+    """Numbers in all activations of one input together."""
+    max_columns: int = 2**25
     """Numbers that all windows of one convolution or pooling layer see together, for one input."""
-    max_macs: int = 10**11
+    max_macs: int = 2 * 10**10
     """Multiply-accumulate operations of one inference."""
     max_nodes: int = 20_000
     """Nodes of the graph."""
