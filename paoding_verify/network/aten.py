@@ -1,4 +1,4 @@
-"""Graphs of ATen operations, as torch.export gives them, to the canonical network. Plain data: no torch needed.
+"""Graphs of ATen operations as plain data, and what the handler of an operation works with. No torch needed.
 
 The first axis of every activation is the batch, which the canonical network does not have. Whatever moves, merges or
 reduces it is refused.
@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.errors import ModelError, UnsupportedOpError
-from paoding_verify.network.graph import Affine, Array, AveragePool2d, Conv2d, MaxPool2d, Network, Node, Op, Shape
+from paoding_verify.network.graph import Affine, Array, AveragePool2d, Conv2d, MaxPool2d, Node, Op, Shape
 from paoding_verify.network.limits import LoadLimits, clean
-from paoding_verify.network.record import multiply_accumulates
 from paoding_verify.network.shapes import output_shape
 
-__all__ = ["BATCH", "Activation", "AtenGraph", "AtenNode", "Call", "Constant", "Ref", "to_network"]
+__all__ = ["BATCH", "Activation", "AtenGraph", "AtenNode", "Call", "Constant", "Handler", "Ref", "Value"]
 
 Constant = npt.NDArray[Any]
 BATCH = "batch"
@@ -156,81 +155,4 @@ class Call:
 
 
 Handler = Callable[[Call], Activation]
-
-
-def to_network(graph: AtenGraph, name: str, limits: LoadLimits) -> Network:
-    """The canonical network that computes what the graph computes, input by input; batch normalisation is an Affine.
-
-    Raises: UnsupportedOpError naming the node and the operation outside the whitelist; ModelError.
-    """
-    if len(graph.nodes) > limits.max_nodes:
-        raise ModelError(f"{clean(name)}: {len(graph.nodes)} nodes; the limit is {limits.max_nodes}")
-    state = _State(graph, limits)
-    for node in graph.nodes:
-        try:
-            state.read(node)
-        except ModelError as error:
-            raise type(error)(f"node {clean(node.outputs[0])!r} ({clean(node.target)}): {error}") from None
-        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise ModelError(f"node {clean(node.outputs[0])!r} ({clean(node.target)}) is malformed") from error
-    result = state.values.get(graph.output)
-    if not isinstance(result, Activation):
-        raise ModelError(f"{clean(name)}: its output is not computed from its input")
-    network = Network(graph.input_shape, _live(state.nodes, result.value), name=name)
-    macs = multiply_accumulates(network)
-    if macs > limits.max_macs:
-        raise ModelError(
-            f"{clean(name)}: one inference takes {macs} multiply-accumulates; the limit is {limits.max_macs}"
-        )
-    return network
-
-
-class _State:
-    """Values by name while a graph is read.
-
-    An operation in place leaves its argument, and all views of it, with other contents than their names say: `memory`
-    says which names share memory, and reading one of them afterwards is refused.
-    """
-
-    def __init__(self, graph: AtenGraph, limits: LoadLimits) -> None:
-        self.batch, self.limits = graph.batch, limits
-        self.nodes: list[Node] = []
-        self.values: dict[str, Value] = {**graph.constants, graph.input: Activation(0, graph.input_shape)}
-        self.memory = {name: name for name in self.values}
-
-    def read(self, node: AtenNode) -> None:
-        from paoding_verify.network.aten_ops import HANDLERS, IGNORED, VIEWS, fold
-
-        operation, _, overload = node.target.rpartition(".")
-        target = f"{operation.removesuffix('_')}.{overload}"
-        call = Call(node, self.values, self.nodes, self.batch, self.limits)
-        (output, *_) = node.outputs
-        if target in IGNORED:
-            return
-        if target == "aten.sym_size.int" and call.get("dim") == 0:
-            self.values[output] = self.batch
-        elif not call.depends:
-            self.values[output] = fold(target, call)
-        elif target in HANDLERS:
-            self.values[output] = HANDLERS[target](call)
-        else:
-            raise UnsupportedOpError("the operation is not supported")
-        source = node.arguments.get("self")
-        shared = self.memory.get(source.name, "") if isinstance(source, Ref) else ""
-        self.memory[output] = shared if target in VIEWS and shared else output
-        if operation.endswith("_") and target not in VIEWS:
-            for name in [n for n, root in self.memory.items() if root == shared and n != output]:
-                self.values.pop(name, None)
-
-
-def _live(nodes: list[Node], last: int) -> tuple[Node, ...]:
-    """The nodes that value `last` needs, renumbered."""
-    needed = {last}
-    for index in range(last - 1, -1, -1):
-        if index + 1 in needed:
-            needed.update(nodes[index].inputs)
-    number = {value: k for k, value in enumerate(sorted(needed | {0}))}
-    return tuple(
-        Node(nodes[value - 1].op, tuple(number[i] for i in nodes[value - 1].inputs), nodes[value - 1].name)
-        for value in sorted(needed - {0})
-    )
+"""Appends the nodes of one call to the network and gives its result."""

@@ -1,15 +1,14 @@
-"""Every supported ATen operation: one table for activations, one for constants."""
+"""Supported ATen operations on activations: layers and arithmetic, and the table of all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from paoding_verify.errors import ModelError, UnsupportedOpError
-from paoding_verify.network.aten import BATCH, Activation, Call, Constant, Handler
+from paoding_verify.network.aten import Activation, Call, Handler
+from paoding_verify.network.aten_shapes import SHAPE_HANDLERS, canonical_axis, integer, reshaped
 from paoding_verify.network.graph import (
     Add,
     Affine,
@@ -21,15 +20,12 @@ from paoding_verify.network.graph import (
     MaxPool2d,
     Op,
     Pair,
-    Permute,
     Relu,
-    Reshape,
-    Shape,
     Sigmoid,
     Tanh,
 )  # fmt: skip
 
-__all__ = ["HANDLERS", "IGNORED", "VIEWS", "fold"]
+__all__ = ["HANDLERS"]
 
 NORM_ROUNDINGS = 8
 """Roundings between a batch normalisation's parameters and its folded scale and shift: add, root, divide, multiply,
@@ -63,8 +59,8 @@ def _dense(call: Call, x: Activation, weight: Array, bias: Array | None) -> Acti
     if weight.ndim != 2 or (bias is not None and bias.size not in (1, len(weight))):
         raise ModelError("its weight and bias do not fit together")
     offset = np.zeros(len(weight)) if bias is None else np.broadcast_to(bias.ravel(), (len(weight),)).copy()
-    y = call.emit(Dense(np.ascontiguousarray(weight), offset), _reshaped(call, x, x.shape[-1:]))
-    return _reshaped(call, y, (*x.shape[:-1], len(weight)))
+    y = call.emit(Dense(np.ascontiguousarray(weight), offset), reshaped(call, x, x.shape[-1:]))
+    return reshaped(call, y, (*x.shape[:-1], len(weight)))
 
 
 def _conv(call: Call) -> Activation:
@@ -81,7 +77,7 @@ def _conv(call: Call) -> Activation:
     else:
         pads = (0, 0, 0, 0) if padding == "valid" else _pair(call, "padding", 0) * 2
     offset = np.zeros(len(weight)) if bias is None else bias
-    op = Conv2d(weight, offset, stride, pads, dilation, _integer(call.get("groups", 1)))
+    op = Conv2d(weight, offset, stride, pads, dilation, integer(call.get("groups", 1)))
     return call.emit(op, call.activation("input"))
 
 
@@ -195,7 +191,7 @@ def _adaptive_average_pool(call: Call) -> Activation:
     size = call.get("output_size")
     if len(x.shape) != 3 or not isinstance(size, list) or len(size) != 2:
         raise UnsupportedOpError(f"adaptive pooling needs an image (channels, height, width), not {x.shape}")
-    out = [x.shape[k + 1] if n is None else _integer(n) for k, n in enumerate(size)]
+    out = [x.shape[k + 1] if n is None else integer(n) for k, n in enumerate(size)]
     if any(n < 1 or x.shape[k + 1] % n for k, n in enumerate(out)):
         raise UnsupportedOpError(f"adaptive pooling of {x.shape} to {tuple(out)} does not divide evenly")
     kernel = (x.shape[1] // out[0], x.shape[2] // out[1])
@@ -204,104 +200,16 @@ def _adaptive_average_pool(call: Call) -> Activation:
 
 def _mean(call: Call) -> Activation:
     x = call.activation()
-    axes = sorted(_axis(a, len(x.shape)) for a in call.get("dim") or [])
+    axes = sorted(canonical_axis(a, len(x.shape)) for a in call.get("dim") or [])
     if len(x.shape) != 3 or axes != [1, 2] or call.get("dtype") not in (None, "float32"):
         raise UnsupportedOpError("only the mean over height and width of an image is supported")
     y = call.emit(AveragePool2d((x.shape[1], x.shape[2]), (1, 1)), x)
-    return y if call.get("keepdim", False) else _reshaped(call, y, x.shape[:1])
-
-
-def _keep(call: Call) -> Activation:
-    if call.get("dtype") not in (None, "float32"):
-        raise UnsupportedOpError(f"conversion to {call.get('dtype')} is not supported; only float32 models are")
-    return call.activation()
-
-
-def _dropout(call: Call) -> Activation:
-    if call.get("train", False):
-        raise UnsupportedOpError("dropout is in training mode; call eval() on the module first")
-    return call.activation("input")
-
-
-def _view(call: Call) -> Activation:
-    x, target = call.activation(), call.get("size", call.get("shape"))
-    if not target or target[0] not in (-1, BATCH, call.batch) or BATCH in target[1:]:
-        raise UnsupportedOpError(f"a change of shape to {target} mixes the inputs of a batch")
-    shape = [_integer(n) for n in target[1:]]
-    if -1 in shape:
-        known = prod(n for n in shape if n != -1)
-        if target[0] == -1 or shape.count(-1) > 1 or known < 1:
-            raise UnsupportedOpError(f"a change of shape to {target} is ambiguous")
-        shape[shape.index(-1)] = prod(x.shape) // known
-    if prod(shape) != prod(x.shape):
-        raise UnsupportedOpError(f"a change of shape from (batch, *{x.shape}) to {target} mixes the inputs of a batch")
-    return _reshaped(call, x, tuple(shape))
-
-
-def _flatten(call: Call) -> Activation:
-    x = call.activation()
-    first, last = (_axis(call.get(k, d), len(x.shape)) for k, d in (("start_dim", 0), ("end_dim", -1)))
-    return _reshaped(call, x, (*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
-
-
-def _unflatten(call: Call) -> Activation:
-    x = call.activation()
-    axis, sizes = _axis(call.get("dim"), len(x.shape)), [_integer(n) for n in call.get("sizes")]
-    rest = x.shape[axis] // max(1, prod(n for n in sizes if n != -1))
-    return _reshaped(call, x, (*x.shape[:axis], *(rest if n == -1 else n for n in sizes), *x.shape[axis + 1 :]))
-
-
-def _squeeze(call: Call) -> Activation:
-    x, dims = call.activation(), call.get("dim")
-    if dims is None:
-        axes = list(range(len(x.shape)))
-    else:
-        axes = [_axis(a, len(x.shape)) for a in (dims if isinstance(dims, list) else [dims])]
-    return _reshaped(call, x, tuple(n for k, n in enumerate(x.shape) if k not in axes or n != 1))
-
-
-def _unsqueeze(call: Call) -> Activation:
-    x = call.activation()
-    axis = _axis(call.get("dim"), len(x.shape) + 1)
-    return _reshaped(call, x, (*x.shape[:axis], 1, *x.shape[axis:]))
-
-
-def _permute(call: Call) -> Activation:
-    x, dims = call.activation(), [_integer(a) for a in call.get("dims")]
-    if len(dims) != len(x.shape) + 1 or dims[0] % len(dims) != 0:
-        raise UnsupportedOpError(f"a reordering of axes by {dims} moves the batch")
-    return call.emit(Permute(tuple(_axis(a, len(x.shape)) for a in dims[1:])), x)
-
-
-def _transpose(call: Call) -> Activation:
-    x = call.activation()
-    first, second = (_axis(call.get(k), len(x.shape)) for k in ("dim0", "dim1"))
-    axes = list(range(len(x.shape)))
-    axes[first], axes[second] = axes[second], axes[first]
-    return call.emit(Permute(tuple(axes)), x)
-
-
-def _reshaped(call: Call, x: Activation, shape: Shape) -> Activation:
-    return x if x.shape == shape else call.emit(Reshape(shape), x)
-
-
-def _axis(axis: Any, rank: int) -> int:
-    """An axis of a tensor with a batch as an axis of the canonical value of `rank` axes."""
-    number = _integer(axis)
-    if not -rank - 1 <= number <= rank or number % (rank + 1) == 0:
-        raise UnsupportedOpError(f"it works on axis {number}, which is the batch or does not exist")
-    return number % (rank + 1) - 1
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UnsupportedOpError(f"{str(value)[:40]} stands where a number is expected; is it computed from a size?")
-    return value
+    return y if call.get("keepdim", False) else reshaped(call, y, x.shape[:1])
 
 
 def _pair(call: Call, name: str, default: int) -> Pair:
     found = call.get(name, default)
-    numbers = [_integer(n) for n in (found if isinstance(found, list) else [found])]
+    numbers = [integer(n) for n in (found if isinstance(found, list) else [found])]
     if len(numbers) not in (1, 2):
         raise UnsupportedOpError(f"its argument {name!r} has {len(numbers)} numbers; two dimensions are supported")
     return numbers[0], numbers[-1]
@@ -345,90 +253,6 @@ HANDLERS: dict[str, Handler] = {
     "aten.adaptive_avg_pool2d.default": _adaptive_average_pool,
     "aten._adaptive_avg_pool2d.default": _adaptive_average_pool,
     "aten.mean.dim": _mean,
-    "aten.dropout.default": _dropout,
-    "aten.feature_dropout.default": _dropout,
-    "aten.view.default": _view,
-    "aten._unsafe_view.default": _view,
-    "aten.reshape.default": _view,
-    "aten.flatten.using_ints": _flatten,
-    "aten.unflatten.int": _unflatten,
-    "aten.squeeze.default": _squeeze,
-    "aten.squeeze.dim": _squeeze,
-    "aten.squeeze.dims": _squeeze,
-    "aten.unsqueeze.default": _unsqueeze,
-    "aten.permute.default": _permute,
-    "aten.transpose.int": _transpose,
-    "aten._to_copy.default": _keep,
-    "aten.to.dtype": _keep,
-    "aten.clone.default": _keep,
-    "aten.contiguous.default": _keep,
-    "aten.detach.default": _keep,
-    "aten.alias.default": _keep,
+    **SHAPE_HANDLERS,
 }
 """What each operation becomes when an argument depends on the network's input."""
-
-VIEWS = {
-    f"aten.{name}"
-    for name in (
-        "view.default", "reshape.default", "flatten.using_ints", "unflatten.int", "squeeze.default", "squeeze.dim",
-        "squeeze.dims", "unsqueeze.default", "permute.default", "transpose.int", "t.default", "to.dtype",
-        "contiguous.default", "detach.default", "alias.default", "dropout.default", "feature_dropout.default",
-    )
-}  # fmt: skip
-"""Operations whose result may share memory with their argument."""
-
-IGNORED = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default"}
-"""Checks of the exporter that compute nothing."""
-
-
-def fold(target: str, call: Call) -> Constant:
-    """Computes an operation on constants alone in float32, where every runtime gives the same bits.
-
-    Raises: UnsupportedOpError for operations whose rounding is not prescribed; ModelError if the arguments do not fit.
-    """
-    name = target.split(".")[1]
-    x = call.get("self")
-    if not isinstance(x, np.ndarray):
-        raise UnsupportedOpError("it is computed from sizes or random numbers")
-    try:
-        if name in ARITHMETIC:
-            return _fold_arithmetic(name, x, call)
-        if name in ("t", "transpose", "permute"):
-            default = list(range(x.ndim))[::-1]
-            dims = call.get("dims", default)
-            if name == "transpose":
-                dims = list(range(x.ndim))
-                first, second = _integer(call.get("dim0")), _integer(call.get("dim1"))
-                dims[first], dims[second] = dims[second], dims[first]
-            return x.transpose(dims)
-        if name in ("view", "reshape", "_unsafe_view"):
-            return x.reshape(_sizes(call.get("size", call.get("shape"))))
-        if name == "unsqueeze":
-            return np.expand_dims(x, _integer(call.get("dim")))
-        if name == "squeeze":
-            return np.squeeze(x, tuple(_sizes(call.get("dim"))) if call.get("dim") is not None else None)
-        if name in ("clone", "detach", "alias", "contiguous", "lift_fresh_copy", "lift_fresh"):
-            return x
-    except (ValueError, IndexError, TypeError) as error:
-        raise ModelError(f"a constant cannot be computed: {error}") from error
-    raise UnsupportedOpError("the operation is not supported on constants")
-
-
-ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
-
-
-def _fold_arithmetic(name: str, x: Constant, call: Call) -> Constant:
-    other = call.get("other")
-    if x.dtype != np.float32 or call.get("alpha", 1) != 1 or call.get("rounding_mode") is not None:
-        raise UnsupportedOpError("only plain float32 arithmetic on constants is supported")
-    if isinstance(other, np.ndarray) and other.dtype != np.float32:
-        raise UnsupportedOpError("only plain float32 arithmetic on constants is supported")
-    shape = np.broadcast_shapes(x.shape, np.shape(other))
-    if prod(shape) > call.limits.max_elements:
-        raise ModelError(f"a constant of shape {shape} is beyond the limits")
-    with np.errstate(all="ignore"):  # Network refuses parameters that are not finite
-        return np.asarray(ARITHMETIC[name](x, np.asarray(other, dtype=np.float32)))
-
-
-def _sizes(sizes: Sequence[Any] | int) -> list[int]:
-    return [_integer(n) for n in (sizes if isinstance(sizes, list) else [sizes])]

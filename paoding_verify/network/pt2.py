@@ -18,7 +18,8 @@ import numpy as np
 
 from paoding_verify.errors import ModelError
 from paoding_verify.network.archive import check_members
-from paoding_verify.network.aten import BATCH, AtenGraph, AtenNode, Constant, Ref, to_network
+from paoding_verify.network.aten import BATCH, AtenGraph, AtenNode, Constant, Ref
+from paoding_verify.network.aten_in import to_network
 from paoding_verify.network.graph import Network
 from paoding_verify.network.limits import LoadLimits, clean
 from paoding_verify.network.simplify import simplify

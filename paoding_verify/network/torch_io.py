@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from paoding_verify.errors import ModelError, UnsupportedOpError
-from paoding_verify.network.aten import AtenGraph, AtenNode, Ref, to_network
+from paoding_verify.network.aten import AtenGraph, AtenNode, Ref
+from paoding_verify.network.aten_in import to_network
 from paoding_verify.network.evaluate import evaluate
 from paoding_verify.network.graph import Network, Shape
 from paoding_verify.network.limits import LoadLimits
