@@ -38,7 +38,8 @@ def load_network(
     source: an .onnx or .pt2 file; a .pth, .pt or .safetensors file of weights together with `arch`, the module they
     belong to, a function that makes it, or "path/to/file.py:function" (whose code is run); or a module. Modules need
     `input_shape` (without the batch axis), or an attribute of that name.
-    A network that does not come from ONNX is rounded to float32 and written to ONNX. Nothing in a model file is executed.
+    A network that does not come from ONNX is rounded to float32 and written to ONNX. Nothing that a model file holds
+    is executed.
     Raises: ModelError naming what is wrong with the model; UnsupportedOpError for an operation outside the whitelist;
     ConfigError if `arch` or `input_shape` is missing.
     """
