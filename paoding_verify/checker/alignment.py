@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from paoding_verify.errors import InputError
 from paoding_verify.network.graph import (
-    Affine, Array, Conv2d, Dense, Network, Node, Op, Permute, Reshape, Shape,
+    Affine,
+    Array,
+    Conv2d,
+    Dense,
+    Network,
+    Node,
+    Op,
+    Permute,
+    Reshape,
+    Shape,
 )  # fmt: skip
 
 __all__ = ["widen"]

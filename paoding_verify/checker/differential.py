@@ -1,13 +1,13 @@
 """Rigorous bounds of rows over the outputs of two networks, using that they are close.
 
 f and g (widened to f's shapes, see `alignment.py`) run side by side as one program. For each pair of twin values
-z_f, z_g the difference d = z_f - z_g is bounded too, by intervals and by backward passes, and the three are intersected.
+z_f, z_g the difference d = z_f - z_g is bounded too, by intervals and backward passes, and the three are intersected.
 In a backward pass let a and b be the coefficients of act(z_f) and act(z_g). Where their signs differ, the part
 k = sign(a) min(|a|, |b|) is split off:
 
     a act(z_f) + b act(z_g) = (a - k) act(z_f) + (b + k) act(z_g) + k D,     D = act(z_f) - act(z_g).
 
-Every activation of the whitelist increases with slope at most 1, so D lies between 0 and d: min(d, 0) <= D <= max(d, 0),
+Every activation of the whitelist rises with slope at most 1, so D lies between 0 and d, min(d, 0) <= D <= max(d, 0),
 and lines below and above these on [d_l, d_u] are those of a ReLU. k times the line gives coefficients +m on z_f and
 -m on z_g. What remains is treated as usual. Any share of k could be split off; the choice is a heuristic. Where the
 networks differ in structure, both are taken back to the input separately and concretised together.
@@ -23,9 +23,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from paoding_verify.checker.alignment import widen
-from paoding_verify.checker.crown import NEGLIGIBLE, Pass, State, bound_rows, dot, enclose, intersect, unit_rows
+from paoding_verify.checker.backward import Pass, State, dot
+from paoding_verify.checker.crown import NEGLIGIBLE, bound_rows, enclose, intersect, unit_rows
 from paoding_verify.checker.intervals import SLACK
 from paoding_verify.checker.program import Step, pair_program
 from paoding_verify.checker.relax import Lines, rectifier_lines
@@ -34,17 +36,29 @@ from paoding_verify.errors import InputError, SoundnessError
 from paoding_verify.evidence.certificate import Slopes
 from paoding_verify.network.evaluate import pool_windows
 from paoding_verify.network.graph import (
-    Add, Affine, Array, AveragePool2d, Conv2d, Dense, MaxPool2d, Network, Op, Permute, Relu, Reshape,
-    is_activation, is_linear,
+    Add,
+    Affine,
+    Array,
+    AveragePool2d,
+    Conv2d,
+    Dense,
+    MaxPool2d,
+    Network,
+    Op,
+    Permute,
+    Relu,
+    Reshape,
+    is_activation,
+    is_linear,
 )  # fmt: skip
 from paoding_verify.network.linear import absolute, product, row_length
 
-__all__ = ["pair_lower_bounds"]
+__all__ = ["Twins", "pair_lower_bounds"]
 
 Box = tuple[Array, Array]
 
 
-def pair_lower_bounds(
+def pair_lower_bounds(  # noqa: PLR0913 - rows, boxes and hints of two networks are one question
     original: Network,
     pruned: Network,
     lower: Array,
@@ -81,9 +95,9 @@ class Twins:
     """Differences of twin values, and their use in backward passes."""
 
     def __init__(self) -> None:
-        """Knows nothing yet."""
-        self._differences: dict[int, Box] = {}
-        self._lines: dict[int, tuple[Lines, Lines, Array]] = {}
+        """Knows nothing yet; `differences` will hold lower and upper of d by value of g."""
+        self.differences: dict[int, Box] = {}
+        self._lines: dict[int, tuple[Lines, Lines, npt.NDArray[np.bool_]]] = {}
 
     def after(self, index: int, state: State) -> None:
         """Bounds the difference that belongs to value index + 1, if it is one of g, and improves all three."""
@@ -91,7 +105,7 @@ class Twins:
         first = state.program.twins.get(second)
         if first is None:
             return
-        self._differences[second] = self._interval(index, first - 1, state)
+        self.differences[second] = self._interval(index, first - 1, state)
         self._intersect(first, second, state)
         readers = [state.program.steps[r].op for r in state.program.readers[second]]
         if state.blends[second] == 2 and any(is_activation(op) for op in readers):
@@ -117,7 +131,7 @@ class Twins:
         rows.shift(dot(negative, above.upper_shift[here]) - dot(positive, below.upper_shift[here]))
         f, g = state.values[first], state.values[second]
         shift = np.maximum(above.upper_shift, below.upper_shift)
-        d_low, d_high = self._differences[z_g]
+        d_low, d_high = self.differences[z_g]
         size = int(np.prod(step.shape)) + SLACK
         rows.spend(k, up(f.charge + g.charge + gamma(size, U64) * shift + 2 * U64 * magnitude(d_low, d_high), 8))
         rows.coefficients[first], rows.coefficients[second] = a - k, b + k
@@ -126,11 +140,11 @@ class Twins:
         rows.give(z_f, m, state.values)
         rows.give(z_g, -m, state.values)
 
-    def _joint_lines(self, index: int, twin: int, state: State) -> tuple[Lines, Lines, Array]:
+    def _joint_lines(self, index: int, twin: int, state: State) -> tuple[Lines, Lines, npt.NDArray[np.bool_]]:
         """Lines above max(d, 0) and above max(-d, 0), and where coupling promises to be tighter than not."""
         if index not in self._lines:
             z_g = state.program.steps[index].inputs[0]
-            low, high = self._differences[z_g]
+            low, high = self.differences[z_g]
             above, below = rectifier_lines(0.0, low, high), rectifier_lines(0.0, -high, -low)
             d = low / 2 + high / 2
             joint = above.upper_slope * d + above.upper_shift - below.upper_slope * d + below.upper_shift
@@ -142,7 +156,7 @@ class Twins:
         if value == 0:
             zero = np.zeros_like(state.values[0].lower)
             return zero, zero
-        return self._differences[value]
+        return self.differences[value]
 
     def _interval(self, index: int, twin: int, state: State) -> Box:
         """The difference of two twin steps from that of their inputs."""
@@ -169,7 +183,7 @@ class Twins:
 
     def _tighten(self, first: int, second: int, state: State) -> None:
         """Bounds differences that matter by backward passes."""
-        low, high = self._differences[second]
+        low, high = self.differences[second]
         f, g = state.values[first], state.values[second]
         unsure = ((f.lower < 0) & (f.upper > 0)) | ((g.lower < 0) & (g.upper > 0))
         regions, units = np.nonzero((unsure & (high - low > NEGLIGIBLE)).reshape(len(low), -1))
@@ -179,17 +193,19 @@ class Twins:
         for target, found, better in ((low, below, np.maximum), (high, above, np.minimum)):
             flat = target.reshape(len(target), -1)
             flat[regions, units] = better(flat[regions, units], found)
-        self._differences[second] = low, high
+        self.differences[second] = low, high
 
     def _intersect(self, first: int, second: int, state: State) -> None:
         """d = z_f - z_g, each of the three within what the other two allow."""
         f, g = state.values[first], state.values[second]
-        low, high = self._differences[second]
+        low, high = self.differences[second]
         low = np.maximum(low, downward(f.lower - g.upper))
         high = np.minimum(high, upward(f.upper - g.lower))
         if (low > high).any():
-            raise SoundnessError(f"two rigorous bounds of the difference of values {first} and {second} exclude each other")
-        self._differences[second] = low, high
+            raise SoundnessError(
+                f"two rigorous bounds of the difference of values {first} and {second} exclude each other"
+            )
+        self.differences[second] = low, high
         intersect(state, first, downward(g.lower + low), upward(g.upper + high))
         intersect(state, second, downward(f.lower - high), upward(f.upper - low))
 

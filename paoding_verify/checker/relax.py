@@ -80,10 +80,10 @@ def image(op: Op, x: Array) -> Array:
 def _sigmoidal(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741
     """Sigmoid and tanh: increasing, derivative in (0, 1] and falling with |z|, convex below 0, concave above.
 
-    The derivative is at least k = min(f'(l), f'(u)) on [l, u], so f(l) + k (z - l) lies below and f(u) + k (z - u) above,
-    for any 0 <= k' <= k as well. Where f is concave (l >= 0) any line not above f(l) and f(u) at the ends lies below;
-    where it is convex (u <= 0) any line not below them lies above: there the chord is used. The shifts move by
-    LIBM_ERROR plus 8 U64 (1 + max(|l|, |u|)) to cover their roundings.
+    The derivative is at least k = min(f'(l), f'(u)) on [l, u], so f(l) + k (z - l) lies below and f(u) + k (z - u)
+    above; so they do for any smaller k >= 0. Where f is concave (l >= 0) a line that is not above f at both ends lies
+    below; where it is convex (u <= 0) a line that is not below f at both ends lies above: there the chord is used. The
+    shifts move by LIBM_ERROR plus 8 U64 (1 + max(|l|, |u|)) to cover their roundings.
     """
     if not isinstance(op, (Sigmoid, Tanh)):
         raise TypeError(f"{type(op).__name__} is no activation")

@@ -19,7 +19,7 @@ from paoding_verify.errors import ModelError
 from paoding_verify.network.limits import LoadLimits, clean
 from paoding_verify.network.onnx_proto import DTYPES, tensor_array
 
-__all__ = ["FOLDERS", "Constant", "fold"]
+__all__ = ["FOLDERS", "Constant", "attributes_of", "fold"]
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Attributes = Mapping[str, Any]
@@ -182,7 +182,9 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     }  # fmt: skip
     result: dict[str, Any] = {}
     for attribute in node.attribute:
-        if attribute.type not in plain:
+        if attribute.name in result:
+            raise ModelError(f"node {clean(node.name)!r} gives the attribute {clean(attribute.name)!r} twice")
+        if attribute.type not in plain or attribute.ref_attr_name:
             raise ModelError(f"node {clean(node.name)!r} has the unusual attribute {clean(attribute.name)!r}")
         value = onnx.helper.get_attribute_value(attribute)
         result[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx import TensorProto
 from paoding_verify.errors import ModelError
 from paoding_verify.network.limits import LoadLimits, clean
 
-__all__ = ["DTYPES", "parse_model", "read_model", "tensor_array"]
+__all__ = ["DTYPES", "parse_model", "read_capped", "read_model", "tensor_array"]
 
 DTYPES: dict[int, tuple[str, str]] = {
     TensorProto.FLOAT: ("<f4", "float_data"),
@@ -69,12 +70,12 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     """The bytes of a file. Raises: ModelError if it cannot be read or is larger than `max_bytes`."""
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1) if path.stat().st_size <= max_bytes else b""
-            size = path.stat().st_size if not data else len(data)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(max_bytes + 1) if size <= max_bytes else b""
     except OSError as error:
-        raise ModelError(f"cannot read {clean(str(path))}: {error.strerror or error}") from error
-    if size > max_bytes:
-        raise ModelError(f"{clean(str(path))} has more bytes than the limit of {max_bytes}")
+        raise ModelError(f"cannot read {clean(str(path))}: {error.strerror}") from error
+    if max(size, len(data)) > max_bytes:
+        raise ModelError(f"{clean(str(path))} has {max(size, len(data))} bytes; the limit is {max_bytes}")
     return data
 
 
