@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.errors import RegionError
+from paoding_verify.evidence.boxes import box_digest
 from paoding_verify.network.graph import Array, Float32Array
 
 __all__ = ["Region", "box_digest", "float32_interior"]
@@ -75,16 +76,6 @@ def float32_interior(lower: Array, upper: Array) -> tuple[Float32Array, Float32A
     if not (low <= high).all():
         raise RegionError("the box holds no float32 point: some feature's interval lies between two float32 numbers")
     return low, high
-
-
-def box_digest(lower: Array, upper: Array) -> str:
-    """Hex SHA-256 of a box: shape, then lower and upper as little-endian float64."""
-    import hashlib
-
-    digest = hashlib.sha256(f"box {lower.shape}\n".encode())
-    for array in (lower, upper):
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-    return digest.hexdigest()
 
 
 def stack_boxes(regions: Sequence[Region]) -> tuple[Array, Array]:

@@ -242,7 +242,7 @@ def _signature(network: Network) -> tuple[object, ...]:
 def _place(error: BaseException) -> str:
     """The innermost node of auto_LiRPA's graph that was at work."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        node = frame.f_locals.get("self")
+        node: Any = frame.f_locals.get("self")
         if type(node).__name__.startswith("Bound") and hasattr(node, "name"):
             return f"node {type(node).__name__} {node.name}"
     return "no particular node"

@@ -57,8 +57,6 @@ def load_lirpa() -> Lirpa:
         with quiet(), _names_lent():
             return Lirpa(importlib.import_module("auto_LiRPA"))
     except ImportError as error:
-        for name in [n for n in sys.modules if n.split(".")[0] == "auto_LiRPA"]:
-            del sys.modules[name]
         raise MissingComponentError(f"bounds need auto_LiRPA ({error}); install it with: {INSTALL}") from error
 
 
@@ -88,7 +86,10 @@ def _names_lent() -> Iterator[None]:
     lend_setter = not hasattr(symbolic_helper, "_set_opset_version")
     if lend_setter:
         symbolic_helper.__dict__["_set_opset_version"] = _set_opset_version
-    modules = {"numpy.lib.arraysetops": {"isin": np.isin}, "tqdm": {"tqdm": lambda items, **_: items}}
+    modules: dict[str, dict[str, Any]] = {
+        "numpy.lib.arraysetops": {"isin": np.isin},
+        "tqdm": {"tqdm": lambda items, **_: items},
+    }
     lent = [name for name in modules if not _importable(name)]
     for name in lent:
         sys.modules[name] = types.ModuleType(name)

@@ -1,36 +1,21 @@
-"""Rigorous backward bounds (CROWN) of a program, in float64, valid in exact arithmetic and in float32.
+"""Rigorous CROWN bounds of a program over boxes: intervals forward, backward passes where they help.
 
-Invariant of a backward pass, for every execution v of the program on a region (values as in `intervals.py`):
-
-    row . outputs + offset  >=  sum over values k of coefficient_k . v_k  +  constant  -  slack
-
-Coefficients and constant are floats, read as real numbers. A linear step v = W h + b + e with coefficient c is replaced
-by m . h + c . b, m = fl(W^T c), whatever its rounding: |W^T c - m| . |h| <= gamma(n) |c| . (|W| |h|), which `charge`
-holds together with the error of c . b and with |e|; so the slack grows by |c| . charge. A nonlinear step is replaced by
-its lower line where c > 0 and by its upper line where c < 0; `charge` covers |e| and the roundings again. Where two
-coefficients of one value meet, their sum rounds once. At the input the sum is smallest at a corner of the box.
-Underflow of everything is below TINY (1 + sum of all magnitudes). What is not finite becomes minus infinity.
-
-Source: Zhang et al., arXiv 1811.00866 (the bounds); the error terms follow `rounding.py`.
+Source: Zhang et al., arXiv 1811.00866 (the bounds). The error terms are those of `intervals.py` and `backward.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from paoding_verify.checker.backward import Coupling, Indices, Pass, State, take_back
 from paoding_verify.checker.intervals import Enclosure, enclose_activation, enclose_input, enclose_linear
 from paoding_verify.checker.program import Program, Step, check_slopes, single_program
-from paoding_verify.checker.relax import Lines, scatter_cells
-from paoding_verify.checker.rounding import TINY, U64, downward, magnitude, up, upward
+from paoding_verify.checker.rounding import magnitude
 from paoding_verify.errors import InputError, SoundnessError
 from paoding_verify.evidence.certificate import Slopes
 from paoding_verify.network.graph import (
-    Add,
     Affine,
     Array,
     AveragePool2d,
@@ -42,11 +27,8 @@ from paoding_verify.network.graph import (
     Reshape,
     is_linear,
 )
-from paoding_verify.network.linear import product, transpose
 
-__all__ = ["Coupling", "Pass", "State", "bound_rows", "enclose", "intersect", "lower_bounds", "tighten_units"]
-
-Indices = npt.NDArray[np.intp]
+__all__ = ["NEGLIGIBLE", "bound_rows", "enclose", "intersect", "lower_bounds", "tighten_units", "unit_rows"]
 
 CHUNK_NUMBERS = 1 << 22
 """Coefficients of one value that a backward pass holds at a time."""
@@ -54,62 +36,7 @@ NEGLIGIBLE = 1e-30
 """Units that reach no further beyond zero than this are not worth a backward pass (any choice is sound)."""
 
 
-@dataclass(eq=False)
-class Pass:
-    """A backward pass over P rows at once; see the invariant above."""
-
-    regions: Indices
-    """(P,) region of each row."""
-    coefficients: dict[int, Array]
-    """Value -> (P, *shape)."""
-    constant: Array
-    """(P,)"""
-    slack: Array
-    """(P,)"""
-
-    def give(self, value: int, coefficient: Array, values: Sequence[Enclosure]) -> None:
-        """Adds coefficients to those that a value has already."""
-        before = self.coefficients.get(value)
-        if before is not None:
-            coefficient = before + coefficient
-            x = values[value]
-            self.spend(coefficient, 2 * U64 * magnitude(x.lower, x.upper))
-        self.coefficients[value] = coefficient
-
-    def spend(self, coefficient: Array, charge: Array) -> None:
-        """Enlarges the slack by |coefficient| . charge. Shapes: (P, *shape), (N, *shape)."""
-        self.slack = self.slack + _dot(np.abs(coefficient), charge[self.regions])
-
-    def shift(self, amount: Array) -> None:
-        """Adds to the constant; the rounding of the sum goes into the slack."""
-        self.constant = self.constant + amount
-        self.slack = self.slack + 2 * U64 * np.abs(self.constant)
-
-
-class Coupling(Protocol):
-    """What two twin networks know of each other; see `differential.py`."""
-
-    def after(self, index: int, state: State) -> None:
-        """Called when the bounds of value index + 1 are known; may improve them."""
-
-    def before(self, index: int, state: State, rows: Pass) -> None:
-        """Called before step `index` is taken backward; may move coefficients."""
-
-
-@dataclass(eq=False)
-class State:
-    """Bounds and lines known so far; grows step by step."""
-
-    program: Program
-    values: list[Enclosure]
-    lines: dict[int, Lines] = field(default_factory=dict)
-    """Step -> its lines."""
-    slopes: Sequence[Slopes] | None = None
-    """Per region; None: adaptive slopes everywhere."""
-    coupling: Coupling | None = None
-
-
-def lower_bounds(
+def lower_bounds(  # noqa: PLR0913 - rows, boxes and hints are one question
     network: Network,
     lower: Array,
     upper: Array,
@@ -130,7 +57,7 @@ def lower_bounds(
     return bound_rows(state, rows, offsets)
 
 
-def enclose(
+def enclose(  # noqa: PLR0913
     program: Program,
     lower: Array,
     upper: Array,
@@ -153,14 +80,13 @@ def enclose(
         check_slopes(program, each, num_rows)
     lower, upper = lower.astype(np.float64), upper.astype(np.float64)
     state = State(program, [enclose_input(lower, upper)], slopes=slopes, coupling=coupling)
-    blends = [0]  # per value: 0 the box itself, 1 sums of independent inputs (intervals are exact), 2 anything else
     with np.errstate(all="ignore"):
         for index, step in enumerate(program.steps):
             inputs = [state.values[i] for i in step.inputs]
-            blends.append(_blend(step, [blends[i] for i in step.inputs]))
+            state.blends.append(_blend(step, [state.blends[i] for i in step.inputs]))
             if is_linear(step.op):
                 state.values.append(enclose_linear(program, index, inputs, semantics))
-                if blends[-1] == 2:
+                if state.blends[-1] == 2:
                     tighten_units(state, index + 1)
             else:
                 value, state.lines[index] = enclose_activation(step.op, inputs[0], semantics)
@@ -171,7 +97,7 @@ def enclose(
 
 
 def _blend(step: Step, inputs: Sequence[int]) -> int:
-    """How much a backward pass could improve the intervals of a step; see `enclose`."""
+    """How the value of a step depends on the input; see `State.blends`."""
     if isinstance(step.op, (Affine, Reshape, Permute)):
         return inputs[0]
     return 1 if isinstance(step.op, (Dense, Conv2d, AveragePool2d)) and inputs[0] == 0 else 2
@@ -189,7 +115,7 @@ def tighten_units(state: State, value: int) -> None:
     low, high = x.lower.copy(), x.upper.copy()
     start = state.program.steps[readers[0]].number
     for sign, target in ((1.0, low), (-1.0, high)):
-        found = sign * _unit_rows(state, start, regions, units, {value: sign})
+        found = sign * unit_rows(state, start, regions, units, {value: sign})
         target.reshape(len(target), -1)[regions, units] = found
     intersect(state, value, low, high)
 
@@ -204,7 +130,7 @@ def intersect(state: State, value: int, lower: Array, upper: Array) -> None:
     state.values[value] = Enclosure(low, high, x.error, x.charge, size, x.roundings, x.floor)
 
 
-def _unit_rows(state: State, start: int, regions: Indices, units: Indices, signs: dict[int, float]) -> Array:
+def unit_rows(state: State, start: int, regions: Indices, units: Indices, signs: dict[int, float]) -> Array:
     """Lower bounds of sum over values of sign * value[unit], for pairs (region, unit)."""
     found = np.empty(len(regions))
     first = next(iter(signs))
@@ -212,11 +138,11 @@ def _unit_rows(state: State, start: int, regions: Indices, units: Indices, signs
     for part in _chunks(len(regions), state):
         coefficients = {}
         for value, sign in signs.items():
-            unit_rows = np.zeros((len(units[part]), size))
-            unit_rows[np.arange(len(unit_rows)), units[part]] = sign
-            coefficients[value] = unit_rows.reshape(-1, *state.program.shapes[value])
+            eye = np.zeros((len(units[part]), size))
+            eye[np.arange(len(eye)), units[part]] = sign
+            coefficients[value] = eye.reshape(-1, *state.program.shapes[value])
         zero = np.zeros(len(units[part]))
-        found[part] = _backward(state, Pass(regions[part], coefficients, zero, zero), start, units[part])
+        found[part] = take_back(state, Pass(regions[part], coefficients, zero, zero), start, units[part])
     return found
 
 
@@ -236,7 +162,7 @@ def bound_rows(state: State, rows: Array, offsets: Array) -> Array:
             pieces = np.split(flat[part], np.cumsum(widths)[:-1], axis=1)
             zero = np.zeros(len(flat[part]))
             start = Pass(regions[part], dict(zip(program.outputs, pieces, strict=True)), constants[part], zero)
-            found[part] = _backward(state, start, len(program.steps), numbers[part])
+            found[part] = take_back(state, start, len(program.steps), numbers[part])
     return found.reshape(rows.shape[:2])
 
 
@@ -245,89 +171,3 @@ def _chunks(count: int, state: State) -> list[slice]:
     largest = max(int(np.prod(shape)) for shape in state.program.shapes)
     step = max(1, CHUNK_NUMBERS // largest)
     return [slice(i, i + step) for i in range(0, count, step)]
-
-
-def _backward(state: State, rows: Pass, start: int, numbers: Indices) -> Array:
-    """Takes rows back to the input and bounds them there. Shapes: numbers (P,), which row of `start` each is -> (P,)."""
-    program, values = state.program, state.values
-    for index in range(max(rows.coefficients) - 1, -1, -1):
-        step = program.steps[index]
-        if state.coupling is not None:
-            state.coupling.before(index, state, rows)
-        coefficient = rows.coefficients.pop(index + 1, None)
-        if coefficient is None:
-            continue
-        rows.spend(coefficient, values[index + 1].charge)
-        if isinstance(step.op, Add):
-            for value in step.inputs:
-                rows.give(value, coefficient, values)
-        elif is_linear(step.op):
-            in_shape = program.shapes[step.inputs[0]]
-            bias = product(step.op, np.zeros((1, *in_shape)))
-            rows.shift(coefficient.reshape(len(coefficient), -1) @ bias.reshape(-1))
-            rows.give(step.inputs[0], transpose(step.op, coefficient, in_shape), values)
-        else:
-            _nonlinear(state, index, rows, coefficient, (start, numbers))
-    return _conclude(state, rows)
-
-
-def _nonlinear(state: State, index: int, rows: Pass, coefficient: Array, origin: tuple[int, Indices]) -> None:
-    """One nonlinear step backward, through its lines."""
-    step, lines, here = state.program.steps[index], state.lines[index], rows.regions
-    positive, negative = np.maximum(coefficient, 0.0), np.minimum(coefficient, 0.0)
-    rows.shift(_dot(positive, lines.lower_shift[here]) + _dot(negative, lines.upper_shift[here]))
-    if isinstance(step.op, MaxPool2d) and lines.lower_cell is not None and lines.upper_cell is not None:
-        in_shape = state.program.shapes[step.inputs[0]]
-        below = scatter_cells(step.op, positive, lines.lower_cell[here], in_shape)
-        above = scatter_cells(step.op, negative * lines.upper_slope[here], lines.upper_cell[here], in_shape)
-        rows.give(step.inputs[0], below, state.values)
-        rows.give(step.inputs[0], above, state.values)
-        return
-    low = lines.lower_slope[here]
-    if state.slopes is not None and lines.free_slope is not None and lines.unstable is not None:
-        hints = _hinted(state, step, low, here, origin)
-        low = np.where(lines.unstable[here], np.clip(hints, lines.free_slope, 1.0), low)
-    rows.give(step.inputs[0], positive * low + negative * lines.upper_slope[here], state.values)
-
-
-def _hinted(state: State, step: Step, slopes: Array, regions: Indices, origin: tuple[int, Indices]) -> Array:
-    """The certificate's lower slopes for some rows, `slopes` where it has none. Shapes: (P, *shape) -> same."""
-    start, numbers = origin
-    hinted = slopes.reshape(len(slopes), -1).copy()
-    source = next((s for s in state.program.steps if s.number == start), None)
-    assert state.slopes is not None  # noqa: S101 - the caller has looked
-    for region in np.unique(regions):
-        table = state.slopes[region].get((start, step.number))
-        if table is None:
-            continue
-        mine = np.flatnonzero(regions == region)
-        wanted = numbers[mine]
-        if source is not None and source.kept is not None and len(table) == len(source.kept) < np.prod(source.shape):
-            place = np.zeros(int(np.prod(source.shape)), dtype=np.intp)
-            place[source.kept] = np.arange(len(source.kept))
-            wanted = place[wanted]
-        chosen = table[wanted if len(table) > 1 else np.zeros_like(wanted)] / 255.0
-        if step.kept is not None and table.shape[1] < hinted.shape[1]:
-            hinted[mine[:, None], step.kept] = chosen
-        else:
-            hinted[mine] = chosen
-    return hinted.reshape(slopes.shape)
-
-
-def _conclude(state: State, rows: Pass) -> Array:
-    """The smallest value at the input, less all errors."""
-    box = state.values[0]
-    coefficient = rows.coefficients.pop(0, np.zeros((len(rows.regions), *state.program.input_shape)))
-    size = int(np.prod(state.program.input_shape))
-    low, high = box.lower[rows.regions], box.upper[rows.regions]
-    rows.shift(_dot(np.maximum(coefficient, 0.0), low) + _dot(np.minimum(coefficient, 0.0), high))
-    rows.spend(coefficient, 2 * (size + 8) * U64 * magnitude(box.lower, box.upper))
-    total = sum(int(np.prod(shape)) for shape in state.program.shapes)
-    reach = sum(magnitude(x.lower, x.upper).reshape(len(x.lower), -1).sum(axis=1) for x in state.values)
-    slack = up(rows.slack, 4 * total + 64 * len(state.values)) + TINY * (total + reach)[rows.regions]
-    return downward(rows.constant - up(slack))
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """Row by row. Shapes: (P, *shape), (P, *shape) -> (P,)."""
-    return np.einsum("pi,pi->p", a.reshape(len(a), -1), b.reshape(len(b), -1))

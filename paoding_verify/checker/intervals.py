@@ -30,16 +30,7 @@ import numpy as np
 
 from paoding_verify.checker.program import Program, Step
 from paoding_verify.checker.relax import LIBM_ERROR, Lines, activation_lines, image, pool_lines
-from paoding_verify.checker.rounding import (
-    U32,
-    U64,
-    centre_radius,
-    downward,
-    gamma,
-    magnitude,
-    up,
-    upward,
-)  # fmt: skip
+from paoding_verify.checker.rounding import U32, U64, centre_radius, downward, gamma, magnitude, up, upward  # fmt: skip
 from paoding_verify.network.evaluate import pool_windows
 from paoding_verify.network.graph import (
     Add,
@@ -50,12 +41,10 @@ from paoding_verify.network.graph import (
     LeakyRelu,
     MaxPool2d,
     Op,
-    Relu,
-    Reshape,
     Permute,
+    Reshape,
     Sigmoid,
     Tanh,
-    is_linear,
 )  # fmt: skip
 from paoding_verify.network.linear import absolute, column_length, product, row_length
 
@@ -106,9 +95,9 @@ def enclose_linear(program: Program, index: int, inputs: Sequence[Enclosure], se
         count = row_length(op) + column_length(op) + int(np.prod(step.shape)) + SLACK
     folded = 2 * int(getattr(op, "roundings", 0))
     if semantics == "real":
-        error, chain = gamma(folded, U64) * size, {}
+        error, inner = gamma(folded, U64) * size, None
     else:
-        error, chain = _chain_error(step, inputs, size, ends=not program.passing(index + 1))
+        error, inner = _chain_error(step, inputs, size, ends=not program.passing(index + 1))
     charge = up(error + gamma(count + folded, U64) * size, 4)
     if isinstance(op, Add):
         lower, upper = inputs[0].lower + inputs[1].lower, inputs[0].upper + inputs[1].upper
@@ -118,7 +107,9 @@ def enclose_linear(program: Program, index: int, inputs: Sequence[Enclosure], se
         lower = upper = product(op, centre)
         half = up(up(product(absolute(op), radius, bias=False), row_length(op) + 2) + charge)
     lower, upper = downward(lower - half), upward(upper + half)
-    return Enclosure(lower, upper, error, charge, **{"size": magnitude(lower, upper)} | chain)
+    if inner is None:
+        return Enclosure(lower, upper, error, charge, magnitude(lower, upper))
+    return Enclosure(lower, upper, error, charge, size, *inner)
 
 
 def largest(op: Op) -> float:
@@ -142,8 +133,10 @@ def _size(op: Op, inputs: Sequence[Enclosure]) -> Array:
     return up(product(positive, bases[0]), row_length(op) + 2)
 
 
-def _chain_error(step: Step, inputs: Sequence[Enclosure], size: Array, *, ends: bool) -> tuple[Array, dict[str, object]]:
-    """Error of a float32 program at this step of a chain, and the chain's state if it goes on. See the module text."""
+def _chain_error(
+    step: Step, inputs: Sequence[Enclosure], size: Array, *, ends: bool
+) -> tuple[Array, tuple[int, Array] | None]:
+    """Error of a float32 program at this step of a chain; its roundings and floor if it goes on. See the module text."""
     op = step.op
     axes = tuple(range(1, size.ndim))
     roundings = max(x.roundings for x in inputs)
@@ -155,10 +148,10 @@ def _chain_error(step: Step, inputs: Sequence[Enclosure], size: Array, *, ends: 
     ]
     floor = up(np.sum(floors, axis=0) * (2.0 * row_length(op)) * (1 + largest(op)), 8)
     if not ends:
-        return np.zeros_like(size), {"size": size, "roundings": roundings, "floor": floor}
+        return np.zeros_like(size), (roundings, floor)
     error = up(gamma(roundings, U32) * size + floor.reshape(-1, *(1 for _ in axes)), 4)
     harmless = (size.max(axis=axes) < LIMIT32) & (floor < LIMIT32 * SMALLEST32)
-    return np.where(harmless.reshape(-1, *(1 for _ in axes)), error, np.inf), {}
+    return np.where(harmless.reshape(-1, *(1 for _ in axes)), error, np.inf), None
 
 
 def enclose_activation(op: Op, x: Enclosure, semantics: str) -> tuple[Enclosure, Lines]:

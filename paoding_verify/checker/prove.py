@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from paoding_verify.checker.backward import Indices
 from paoding_verify.checker.crown import lower_bounds
 from paoding_verify.checker.differential import pair_lower_bounds
 from paoding_verify.checker.program import check_slopes, pair_program, single_program
@@ -72,7 +74,9 @@ def prove(
             part = leaves_of_group[i : i + step]
             tasks = [task for task, _, _ in part]
             low, high = np.stack([box[1] for box in part]), np.stack([box[2] for box in part])
-            found = _bounds(networks, low, high, [properties[t] for t in tasks], [certificates[t] for t in tasks], semantics)
+            found = _bounds(
+                networks, low, high, [properties[t] for t in tasks], [certificates[t] for t in tasks], semantics
+            )
             for task, values in zip(tasks, found, strict=True):
                 margin = float(properties[task].margins(values[None])[0])
                 margins[task] = min(margins[task], margin) if np.isfinite(margin) else float("-inf")
@@ -96,10 +100,10 @@ def leaves(lower: Array, upper: Array, split: Split | None) -> Iterator[tuple[Ar
     count = 0
     while pending:
         low, high, node = pending.pop()
+        count += 1
+        if count >= 2 * MAX_LEAVES:
+            raise InputError(f"the certificate splits its region into more than {MAX_LEAVES} boxes")
         if node is None:
-            count += 1
-            if count > MAX_LEAVES:
-                raise InputError(f"the certificate splits its region into more than {MAX_LEAVES} boxes")
             yield low, high
             continue
         if not 0 <= node.dimension < low.size:
@@ -149,19 +153,23 @@ def _bounds(
             networks[0], networks[1], lower, upper, rows, offsets,
             alignment=first.alignment, semantics=semantics, slopes=slopes,
         )  # fmt: skip
-    return _separate_bounds(networks, lower, upper, rows, offsets, first.label or 0, semantics)
-
-
-def _separate_bounds(
-    networks: Sequence[Network], lower: Array, upper: Array, rows: Array, offsets: Array, label: int, semantics: str
-) -> Array:
-    """Rows that read one of the networks alone and favour `label` are bounded there; all others by minus infinity."""
     found = np.full(rows.shape[:2], -np.inf)
-    width = networks[0].num_outputs
-    for network, own, other in ((networks[0], slice(0, width), slice(width, None)), (networks[1], slice(width, None), slice(0, width))):
-        single = ((rows[:, :, other] == 0).all(axis=2) & (rows[:, :, own][:, :, label] > 0)).all(axis=0)
+    halves = np.split(np.arange(rows.shape[2]), [networks[0].num_outputs])
+    for network, own, other in zip(networks, halves, reversed(halves), strict=True):
+        single = _single_rows(rows, own, other, first.label)
         if single.any():
-            found[:, single] = lower_bounds(
-                network, lower, upper, rows[:, single, own], offsets[:, single], semantics=semantics
-            )
+            mine = rows[:, single][:, :, own]
+            found[:, single] = lower_bounds(network, lower, upper, mine, offsets[:, single], semantics=semantics)
     return found
+
+
+def _single_rows(rows: Array, own: Indices, other: Indices, label: int | None) -> npt.NDArray[np.bool_]:
+    """Rows that read one network alone and favour the class `label` of it: what a both-robust certificate proves.
+
+    All other rows count as minus infinity, so that a property follows only if it follows from these.
+    """
+    if label is None:
+        return np.zeros(rows.shape[1], dtype=bool)
+    alone = (rows[:, :, other] == 0).all(axis=(0, 2))
+    favour = (rows[:, :, own[label]] > 0).all(axis=0)
+    return np.asarray(alone & favour)

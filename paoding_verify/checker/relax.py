@@ -16,7 +16,7 @@ from paoding_verify.network.evaluate import pool_windows
 from paoding_verify.network.graph import Array, LeakyRelu, MaxPool2d, Op, Relu, Shape, Sigmoid, Tanh
 from paoding_verify.network.linear import window_taps
 
-__all__ = ["Lines", "activation_lines", "image", "pool_lines", "scatter_cells"]
+__all__ = ["Lines", "activation_lines", "image", "pool_lines", "rectifier_lines", "scatter_cells"]
 
 LIBM_ERROR = 2.0**-45
 """Absolute error allowed to numpy's float64 tanh and its uses here (its authors document less than 4 ulp, 2^-50)."""
@@ -43,13 +43,13 @@ class Lines:
 def activation_lines(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741 - the usual name
     """Lines of an element-wise activation on [l, u]. Shapes: (N, *shape)."""
     if isinstance(op, Relu):
-        return _rectifier(0.0, l, u)
+        return rectifier_lines(0.0, l, u)
     if isinstance(op, LeakyRelu):
-        return _rectifier(float(op.slope), l, u)
+        return rectifier_lines(float(op.slope), l, u)
     return _sigmoidal(op, l, u)
 
 
-def _rectifier(slope: float, l: Array, u: Array) -> Lines:  # noqa: E741
+def rectifier_lines(slope: float, l: Array, u: Array) -> Lines:  # noqa: E741
     """max(z, slope z) with slope in [0, 1].
 
     For l >= 0 it is z, for u <= 0 slope z. Otherwise a z with slope <= a <= 1 lies below; the function is convex, so
@@ -80,10 +80,10 @@ def image(op: Op, x: Array) -> Array:
 def _sigmoidal(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741
     """Sigmoid and tanh: increasing, derivative in (0, 1] and falling with |z|, convex below 0, concave above.
 
-    The derivative is at least k = min(f'(l), f'(u)) on [l, u], so f(l) + k (z - l) lies below and f(u) + k (z - u) above,
-    for any 0 <= k' <= k as well. Where f is concave (l >= 0) any line not above f(l) and f(u) at the ends lies below;
-    where it is convex (u <= 0) any line not below them lies above: there the chord is used. The shifts move by
-    LIBM_ERROR plus 8 U64 (1 + max(|l|, |u|)) to cover their roundings.
+    The derivative is at least k = min(f'(l), f'(u)) on [l, u], so f(l) + k (z - l) lies below and f(u) + k (z - u)
+    above; so they do for any smaller k >= 0. Where f is concave (l >= 0) a line that is not above f at both ends lies
+    below; where it is convex (u <= 0) a line that is not below f at both ends lies above: there the chord is used. The
+    shifts move by LIBM_ERROR plus 8 U64 (1 + max(|l|, |u|)) to cover their roundings.
     """
     if not isinstance(op, (Sigmoid, Tanh)):
         raise TypeError(f"{type(op).__name__} is no activation")

@@ -2,11 +2,12 @@
 
 The model (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, sections 2.2 and 3.1): without overflow
 and underflow every operation returns the exact result times (1 + d), |d| <= u. A product of n such factors or of their
-reciprocals is 1 + t with |t| <= gamma(n, u) = n u / (1 - n u). Hence a sum of products x_1 y_1 + ... + x_m y_m, whatever
-the order of its additions, fused or not, differs from the exact one by at most gamma(n, u) (|x_1 y_1| + ... + |x_m y_m|)
-where n is the number of roundings that one term can meet, at most m + 1. Useful: gamma(j) + gamma(k) + gamma(j) gamma(k) <= gamma(j + k)
-(lemma 3.3). Assumed of the machine: IEEE 754 arithmetic rounding to nearest, and conventional matrix products (not
-Strassen's). Underflow adds at most half the smallest subnormal number per operation; `TINY` is far above any sum of these.
+reciprocals is 1 + t with |t| <= gamma(n, u) = n u / (1 - n u). Hence a sum of products x_1 y_1 + ... + x_m y_m, in
+whatever order it is added, fused or not, differs from the exact one by at most gamma(n, u) times the sum of all
+|x_i y_i|, n being the number of roundings that one term can meet, at most m + 1. Errors of errors are covered by
+gamma(j) + gamma(k) + gamma(j) gamma(k) <= gamma(j + k) (lemma 3.3). Assumed of the machine: IEEE 754 arithmetic that
+rounds to nearest, and conventional matrix products (not Strassen's). Underflow adds at most half the smallest subnormal
+number per operation; `TINY` is far above any sum of these.
 """
 
 from __future__ import annotations

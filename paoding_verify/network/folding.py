@@ -20,8 +20,11 @@ and 4, which is no more. Folding composes relative errors, so counts add up.
 Underflow and overflow have no relative error. Numbers below 2^-126 may be flushed to zero by the program at any step;
 what that can do to the output is added to the magnitude as the absolute error divided by 2^-24. This holds while the
 inputs and outputs of the layer stay below 2^64 in magnitude: for a layer with `roundings` > 0, float32 claims must
-not be made beyond `FLOAT32_RANGE`. Layers whose rows sum up to more than `MAX_ROW` are not folded, so that z then stays below
-2^81 and no step in between overflows.
+not be made beyond `FLOAT32_RANGE`. Layers whose rows sum up to more than `MAX_ROW` are not folded, so that z stays
+below 2^81 in the others and no step in between overflows.
+
+A scale and shift that is not folded here may still be folded by the deployed program (onnxruntime does it): then
+`expect_fold` counts the same roundings at the scale and shift.
 
 Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 2.2 and 3.1.
 """
@@ -35,7 +38,7 @@ import numpy as np
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Affine, Array, Conv2d, Dense
 
-__all__ = ["BATCH_NORM_ROUNDINGS", "FLOAT32_RANGE", "FOLD_ROUNDINGS", "batch_norm", "fold_affine"]
+__all__ = ["BATCH_NORM_ROUNDINGS", "FLOAT32_RANGE", "FOLD_ROUNDINGS", "batch_norm", "expect_fold", "fold_affine"]
 
 BATCH_NORM_ROUNDINGS = 12
 FOLD_ROUNDINGS = 4
@@ -80,8 +83,9 @@ def fold_affine(layer: Dense | Conv2d, affine: Affine) -> Dense | Conv2d | None:
     if any(any(n != 1 for n in a.shape[1:]) for a in (affine.scale, affine.shift)):
         return None
     scale, shift = (np.broadcast_to(a.reshape(-1), (outputs,)) for a in (affine.scale, affine.shift))
-    if (scale == 1).all() and not layer.bias.any() and layer.bias_magnitude is None and affine.bias_magnitude is None:
-        return replace(layer, bias=np.array(shift), roundings=max(layer.roundings, affine.roundings))
+    exact = affine.roundings == 0 and affine.bias_magnitude is None and bool((scale == 1).all())
+    if exact and layer.bias_magnitude is None and not layer.bias.any():
+        return replace(layer, bias=np.array(shift))
     rows = np.abs(layer.weight).reshape(outputs, -1)
     before = np.abs(layer.bias) if layer.bias_magnitude is None else layer.bias_magnitude
     after = np.abs(affine.shift) if affine.bias_magnitude is None else affine.bias_magnitude
@@ -96,3 +100,19 @@ def fold_affine(layer: Dense | Conv2d, affine: Affine) -> Dense | Conv2d | None:
     roundings = layer.roundings + affine.roundings + FOLD_ROUNDINGS
     bias = scale * layer.bias + shift
     return replace(layer, weight=weight, bias=bias, bias_magnitude=magnitude * UPWARD, roundings=roundings)
+
+
+def expect_fold(layer: Dense | Conv2d, affine: Affine) -> Affine:
+    """The same scale and shift, with errors that also cover a program that folds it into `layer`."""
+    bias = np.abs(layer.bias) if layer.bias_magnitude is None else layer.bias_magnitude
+    before = bias.reshape((-1,) + (1,) * (affine.scale.ndim - 1))
+    after = np.abs(affine.shift) if affine.bias_magnitude is None else affine.bias_magnitude
+    terms = int(np.prod(layer.weight.shape[1:])) + 1
+    magnitude = np.abs(affine.scale) * before + after + (1 + np.abs(affine.scale)) * terms * FLUSH
+    shape = np.broadcast_shapes(affine.scale.shape, affine.shift.shape, before.shape)
+    return Affine(
+        affine.scale,
+        affine.shift,
+        np.broadcast_to(magnitude * UPWARD, shape),
+        layer.roundings + affine.roundings + FOLD_ROUNDINGS,
+    )

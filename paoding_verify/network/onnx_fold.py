@@ -19,7 +19,7 @@ from paoding_verify.errors import ModelError
 from paoding_verify.network.limits import LoadLimits, clean
 from paoding_verify.network.onnx_proto import DTYPES, tensor_array
 
-__all__ = ["FOLDERS", "Constant", "fold"]
+__all__ = ["FOLDERS", "Constant", "attributes_of", "fold"]
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Attributes = Mapping[str, Any]
@@ -61,7 +61,7 @@ def _cast(arrays: Arrays, attributes: Attributes, limits: LoadLimits) -> npt.NDA
     if attributes["to"] not in DTYPES:
         raise ValueError(f"cast to type {attributes['to']}")
     with np.errstate(all="ignore"):
-        return arrays[0].astype(DTYPES[attributes["to"]][0])
+        return arrays[0].astype(DTYPES[attributes["to"]][0], copy=False)
 
 
 def _gather(arrays: Arrays, attributes: Attributes, limits: LoadLimits) -> npt.NDArray[Any]:
@@ -147,8 +147,8 @@ def _divide(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[An
 
 
 def _check_growth(count: int, limits: LoadLimits) -> None:
-    if not 0 <= count <= limits.max_elements:
-        raise ModelError(f"a constant of {count} values would be computed; the limit is {limits.max_elements}")
+    if not 0 <= count <= limits.max_folded_elements:
+        raise ModelError(f"a constant of {count} values would be computed; the limit is {limits.max_folded_elements}")
 
 
 FOLDERS: dict[str, Callable[[Arrays, Attributes, LoadLimits], npt.NDArray[Any]]] = {
@@ -182,7 +182,9 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     }  # fmt: skip
     result: dict[str, Any] = {}
     for attribute in node.attribute:
-        if attribute.type not in plain:
+        if attribute.name in result:
+            raise ModelError(f"node {clean(node.name)!r} gives the attribute {clean(attribute.name)!r} twice")
+        if attribute.type not in plain or attribute.ref_attr_name:
             raise ModelError(f"node {clean(node.name)!r} has the unusual attribute {clean(attribute.name)!r}")
         value = onnx.helper.get_attribute_value(attribute)
         result[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -19,6 +19,8 @@ __all__ = ["OPSETS", "read_onnx"]
 
 OPSETS = (7, 22)
 """Oldest and newest supported version of the default operator set."""
+STANDARD = ("", "ai.onnx")
+"""Names of the default operator set."""
 
 
 def read_onnx(data: bytes, limits: LoadLimits | None = None) -> Network:
@@ -30,8 +32,10 @@ def read_onnx(data: bytes, limits: LoadLimits | None = None) -> Network:
     """
     limits = limits or LoadLimits()
     model = parse_model(data, limits)
-    reader = _Reader(model, limits)
-    network = reader.network()
+    try:
+        network = _Reader(model, limits).network()
+    except RecursionError as error:
+        raise ModelError("the model stacks too many changes of shape") from error
     macs = multiply_accumulates(network)
     if macs > limits.max_macs:
         raise ModelError(f"one inference takes {macs} multiply-accumulate operations; the limit is {limits.max_macs}")
@@ -42,8 +46,9 @@ class _Reader:
     """Walks the graph once in its own order, which must be topological."""
 
     def __init__(self, model: onnx.ModelProto, limits: LoadLimits) -> None:
-        self._graph, self._limits = model.graph, limits
+        self._graph, self._functions, self._limits = model.graph, model.functions, limits
         self._opset = _opset(model)
+        self._num_folded = 0
         self._values: dict[str, Tensor | Constant] = {}
         self._add_initializers()
         (name, shape, batched, symbolic) = self._input()
@@ -70,6 +75,8 @@ class _Reader:
         return simplify(Network(self._builder.input_shape, tuple(self._builder.nodes), name))
 
     def _add_initializers(self) -> None:
+        if any(function.domain in STANDARD for function in self._functions):
+            raise ModelError("the model redefines standard operations, which is not supported")
         if self._graph.sparse_initializer:
             raise ModelError("the model has sparse weights, which are not supported")
         for tensor in self._graph.initializer:
@@ -117,17 +124,20 @@ class _Reader:
             raise UnsupportedOpError(f"{where} is not supported: {error}") from None
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from None
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+            # Attributes come with any type and length that the file likes; no handler reads one twice.
+            raise ModelError(f"{where} is malformed: {clean(str(error))}") from error
         self._define(node.output[0], value, where)
 
     def _compute(
         self, node: onnx.NodeProto, name: str, inputs: tuple[Tensor | Constant | None, ...]
     ) -> Tensor | Constant:
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in STANDARD or node.overload:
             raise UnsupportedOpError(f"its domain {clean(node.domain)!r} is not the standard one")
         attributes = attributes_of(node)
         constants = tuple(value for value in inputs if not isinstance(value, Tensor))
         if node.op_type in FOLDERS and len(constants) == len(inputs):
-            return fold(node.op_type, constants, attributes, self._limits)
+            return self._folded(fold(node.op_type, constants, attributes, self._limits))
         call = Call(node.op_type, name, inputs, attributes, self._opset, self._builder)
         if node.op_type == "Shape":
             return self._shape(call)
@@ -137,6 +147,12 @@ class _Reader:
         if node.op_type == "BatchNormalization" and sum(map(bool, node.output)) > 1:
             raise UnsupportedOpError("batch normalisation must be in inference mode, with one output")
         return HANDLERS[node.op_type](call)
+
+    def _folded(self, constant: Constant) -> Constant:
+        self._num_folded += constant.one.size if constant.one.base is None else 0  # views take no memory
+        if self._num_folded > self._limits.max_folded_elements:
+            raise ModelError(f"all constants that must be computed exceed {self._limits.max_folded_elements} values")
+        return constant
 
     def _shape(self, call: Call) -> Constant:
         shape = call.tensor().shape
@@ -151,13 +167,11 @@ class _Reader:
         if not name:
             return None
         if name not in self._values:
-            later = any(name in node.output for node in self._graph.node)
-            reason = (
-                "which is computed later or not by a supported output: the graph has a cycle or is not sorted"
-                if later
-                else "which neither a node nor an initializer defines"
-            )
-            raise ModelError(f"{where} reads {clean(name)!r}, {reason}")
+            if any(name in node.output[:1] for node in self._graph.node):
+                raise ModelError(f"{where} reads {clean(name)!r} before it is computed: the graph has a cycle")
+            if any(name in node.output for node in self._graph.node):
+                raise UnsupportedOpError(f"{where} reads {clean(name)!r}, a second output of a node")
+            raise ModelError(f"{where} reads {clean(name)!r}, which neither a node nor an initializer defines")
         return self._values[name]
 
     def _check_all_used(self, result: Tensor) -> None:
@@ -172,7 +186,7 @@ class _Reader:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
     if len(versions) != 1:
         raise ModelError("the model does not say which ONNX operator set it uses")
     low, high = OPSETS

@@ -62,17 +62,23 @@ def _gemm(call: Call) -> Tensor:
     bias = np.zeros(1) if bias is None else bias
     if bias.size not in (1, len(weight)) or bias.shape[-1:] not in ((), (1,), (len(weight),)):
         raise ModelError(f"its bias of shape {bias.shape} does not fit {len(weight)} outputs")
-    bias = np.broadcast_to(bias.reshape(-1), (len(weight),)) * beta
-    # Products of two float32 numbers are exact in float64; a float32 program rounds them once.
-    return _dense(call, x, weight * alpha, bias, rows=x.shape[:-1], roundings=int(alpha != 1.0 or beta != 1.0))
+    bias = np.broadcast_to(bias.reshape(-1), (len(weight),))
+    if alpha == 1.0 and beta == 1.0:
+        return _dense(call, x, weight, bias, rows=x.shape[:-1])
+    product = _dense(call, x, weight, np.zeros(len(weight)), rows=x.shape[:-1])
+    one = np.ones((1,) * len(product.shape))
+    scaled = call.builder.emit(call.name, Affine(alpha * one, 0 * one), product)
+    # beta * bias is exact in float64; a float32 program rounds it once.
+    shift = Affine(one, (beta * bias).reshape(*one.shape[:-1], -1), None, int(beta != 1.0))
+    return call.builder.emit(call.name, shift, scaled)
 
 
-def _dense(call: Call, x: Tensor, weight: Array, bias: Array, *, rows: Shape, roundings: int = 0) -> Tensor:
+def _dense(call: Call, x: Tensor, weight: Array, bias: Array, *, rows: Shape) -> Tensor:
     """A dense layer along the last axis; all other axes of the value must have length 1."""
     if prod(rows) != 1:
         raise UnsupportedOpError(f"it multiplies a matrix {x.shape} per input; only one row per input is supported")
     vector = call.builder.reshape(call.name, x, (prod(x.shape),))
-    y = call.builder.emit(call.name, Dense(np.ascontiguousarray(weight), bias, None, roundings), vector)
+    y = call.builder.emit(call.name, Dense(np.ascontiguousarray(weight), bias), vector)
     return call.builder.reshape(call.name, y, (*rows, len(bias)))
 
 

@@ -15,9 +15,9 @@ __all__ = ["HANDLERS"]
 
 
 def _conv(call: Call) -> Tensor:
-    x, weight, bias = call.tensor(), call.parameter(1), call.parameter(2)
-    if weight is None or weight.ndim != 4 or len(x.shape) != 3 or not call.builder.batched:
-        raise UnsupportedOpError("only two-dimensional convolutions of batches of images (N, C, H, W) are supported")
+    x, weight, bias = _image(call), call.parameter(1), call.parameter(2)
+    if weight is None or weight.ndim != 4:
+        raise UnsupportedOpError("only two-dimensional convolutions are supported")
     kernel = (weight.shape[2], weight.shape[3])
     if tuple(call.attributes.get("kernel_shape", kernel)) != kernel:
         raise ModelError(f"its kernel_shape does not agree with its weight {weight.shape}")
@@ -33,9 +33,7 @@ def _conv(call: Call) -> Tensor:
 
 
 def _pool(call: Call) -> Tensor:
-    x = call.tensor()
-    if len(x.shape) != 3 or not call.builder.batched:
-        raise UnsupportedOpError("only pooling over batches of images (N, C, H, W) is supported")
+    x = _image(call)
     height, width = (int(n) for n in call.attributes.get("kernel_shape", ())[:2] or (0, 0))
     kernel, stride = (height, width), _pair(call, "strides")
     if _pair(call, "dilations") != (1, 1):
@@ -54,9 +52,7 @@ def _pool(call: Call) -> Tensor:
 
 
 def _global_pool(call: Call) -> Tensor:
-    x = call.tensor()
-    if len(x.shape) != 3:
-        raise UnsupportedOpError("only pooling over images (N, C, H, W) is supported")
+    x = _image(call)
     pool = MaxPool2d if call.op_type == "GlobalMaxPool" else AveragePool2d
     return call.builder.emit(call.name, pool((x.shape[1], x.shape[2]), (1, 1)), x)
 
@@ -113,6 +109,13 @@ def _pad(call: Call) -> Tensor:
     return Tensor(x.value, x.shape, _sides(sides))
 
 
+def _image(call: Call) -> Tensor:
+    x = call.tensor()
+    if len(x.shape) != 3 or not call.builder.batched:
+        raise UnsupportedOpError(f"its input has shape {x.shape} per input; only images (C, H, W) are supported")
+    return x
+
+
 def _pair(call: Call, key: str) -> Pair:
     values = tuple(call.attributes.get(key, (1, 1)))
     if len(values) != 2 or min(values) < 1:
@@ -130,7 +133,10 @@ def _padding(call: Call, image: tuple[int, ...], span: Pair, stride: Pair) -> Pa
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
         raise ModelError("its auto_pad is unknown")
     # ceil(size / stride) windows; the odd zero goes after the image (UPPER) or in front of it (LOWER)
-    totals = [max((-(-image[a] // stride[a]) - 1) * stride[a] + span[a] - image[a], 0) for a in (0, 1)]
+    totals = [(-(-image[a] // stride[a]) - 1) * stride[a] + span[a] - image[a] for a in (0, 1)]
+    if min(totals) < -1:  # runtimes differ: some crop the image
+        raise UnsupportedOpError("auto_pad with a stride beyond the window is ambiguous; give the pads as numbers")
+    totals = [max(t, 0) for t in totals]
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
     first, last = (small, large) if mode == "SAME_UPPER" else (large, small)
     return first[0], first[1], last[0], last[1]

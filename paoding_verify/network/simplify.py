@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from paoding_verify.network.folding import fold_affine
+from paoding_verify.network.folding import expect_fold, fold_affine
 from paoding_verify.network.graph import (
     Add,
     Affine,
@@ -45,7 +45,7 @@ def simplify(network: Network) -> Network:
     while before is None or not _same(before, nodes):
         before = nodes
         nodes = _live(_Sweep(network.input_shape, nodes).run())
-    return replace(network, nodes=nodes) if nodes else network
+    return replace(network, nodes=_expecting_folds(nodes)) if nodes else network
 
 
 class _Sweep:
@@ -59,9 +59,12 @@ class _Sweep:
 
     def run(self) -> tuple[Node, ...]:
         values = [0]
+        aliases: Counter[int] = Counter()
         for node in self._old:
-            lone = self._uses[node.inputs[0]] == 1
-            values.append(self._put(node.name, node.op, tuple(values[i] for i in node.inputs), lone=lone))
+            inputs = tuple(values[i] for i in node.inputs)
+            lone = self._uses[node.inputs[0]] == 1 and aliases[inputs[0]] == 1
+            values.append(self._put(node.name, node.op, inputs, lone=lone))
+            aliases[values[-1]] += 1
         last = values[-1]
         # The output must be the last value; what was appended after it is dead.
         return tuple(self._nodes[:last])
@@ -128,7 +131,7 @@ class _Sweep:
         source = feeding.inputs[0]
         moved = _move_affine(op, feeding.op, self._shapes[source])
         if moved is not None:
-            below = self._affine(name, moved, source, lone=lone)
+            below = self._affine(name, moved, source, lone=False)  # whether `source` has other readers shows next time
             return self._put(feeding.name, feeding.op, (below,), lone=False)
         if lone and isinstance(feeding.op, (Dense, Conv2d)):
             folded = fold_affine(feeding.op, op)
@@ -152,6 +155,19 @@ class _Sweep:
         weight[:, read] = op.weight  # column i read entry read[i] of the value in front of the Permute
         flat = self._reshape(flatten.name, Reshape((prod(shape),)), source)
         return self._append(name, replace(op, weight=weight), (flat,))
+
+
+def _expecting_folds(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The nodes, with errors of every Affine left behind its own Dense or Conv2d that cover a program that folds it."""
+    uses = Counter(i for node in nodes for i in node.inputs)
+    result = []
+    for node in nodes:
+        feeding = nodes[node.inputs[0] - 1].op if node.inputs[0] else None
+        if isinstance(node.op, Affine) and isinstance(feeding, (Dense, Conv2d)) and uses[node.inputs[0]] == 1:
+            result.append(replace(node, op=expect_fold(feeding, node.op)))
+        else:
+            result.append(node)
+    return tuple(result)
 
 
 def _move_affine(op: Affine, mover: Op, shape: Shape) -> Affine | None:

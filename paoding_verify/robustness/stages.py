@@ -1,0 +1,148 @@
+"""The stages of the cascade, each for a batch of open jobs whose properties have rows and clauses of one form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from paoding_verify.attack import attack
+from paoding_verify.bounds.lirpa import LirpaBounder
+from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.evidence.property import Property
+from paoding_verify.network.graph import Array, Float32Array, Network
+from paoding_verify.network.onnx_out import shipped_onnx
+from paoding_verify.network.runtime import OnnxProgram
+from paoding_verify.regions import stack_boxes
+from paoding_verify.robustness.input_splitting import BATCH, MAX_FEATURES
+from paoding_verify.robustness.job import Job, shared_time
+from paoding_verify.task import SearchConfig
+from paoding_verify.witness import find_witness
+
+__all__ = [
+    "Engines",
+    "attack_regions",
+    "bound_regions",
+    "confirmed_margins",
+    "look_at_centres",
+    "open_jobs",
+    "prove_jobs",
+    "try_witness",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Engines:
+    """The network in the forms that the stages need; each is built when it is first used."""
+
+    network: Network
+    config: SearchConfig
+
+    @cached_property
+    def program(self) -> OnnxProgram:
+        """The file that deployments run, on which witnesses are replayed."""
+        return OnnxProgram(shipped_onnx(self.network))
+
+    @cached_property
+    def bounder(self) -> LirpaBounder:
+        """Bounds that are believed only until the checker has proved them."""
+        splits = prod(self.network.input_shape) <= MAX_FEATURES
+        return LirpaBounder(self.network, chunk=BATCH if splits else 64)
+
+
+def open_jobs(jobs: Sequence[Job], config: SearchConfig) -> list[Job]:
+    """Jobs that are neither settled nor out of time."""
+    return [job for job in jobs if job.finding is None and job.spent_s < config.timeout_s]
+
+
+def look_at_centres(engines: Engines, jobs: Sequence[Job]) -> None:
+    """Sets the margin at each centre; settles the jobs whose property fails there."""
+    with shared_time(jobs):
+        centres = np.stack([job.task.region.centre for job in jobs])
+        outputs = engines.network.forward(centres)
+        for job, centre, y in zip(jobs, centres, outputs, strict=True):
+            job.margin = float(job.prop.margins(job.prop.values(y[np.newaxis]))[0])
+            job.attack = min(job.attack, job.margin)
+            if job.margin <= 0:
+                try_witness(engines, job, centre, "centre")
+
+
+def attack_regions(engines: Engines, jobs: Sequence[Job]) -> None:
+    """Projected gradient descent; settles the jobs for which a witness is found."""
+    config = engines.config
+    with shared_time(jobs):
+        result = attack(
+            [engines.network], *stack_boxes([job.task.region for job in jobs]),
+            np.stack([job.prop.rows for job in jobs]), np.stack([job.prop.offsets for job in jobs]),
+            jobs[0].prop.clauses, restarts=config.attack_restarts, steps=config.attack_steps, seed=config.seed,
+            centre=np.stack([job.task.region.centre for job in jobs]),
+        )  # fmt: skip
+        for job, margin, point in zip(jobs, result.margin, result.points, strict=True):
+            job.attack = min(job.attack, float(margin))
+            if margin <= 0:
+                try_witness(engines, job, point, "pgd")
+
+
+def bound_regions(engines: Engines, jobs: Sequence[Job], method: str) -> None:
+    """Bounds by one method of auto_LiRPA; settles the jobs that the checker then proves."""
+    with shared_time(jobs):
+        bounds = engines.bounder.lower_bounds(
+            *stack_boxes([job.task.region for job in jobs]), np.stack([job.prop.rows for job in jobs]),
+            np.stack([job.prop.offsets for job in jobs]), method=method, iterations=engines.config.alpha_iterations,
+        )  # fmt: skip
+        for k, job in enumerate(jobs):
+            estimate = float(job.prop.margins(bounds.lower[k : k + 1])[0])
+            if estimate > job.estimate:
+                job.estimate = estimate
+                job.certificate = Certificate("crown", bounds.slopes[k] if bounds.slopes else {})
+    prove_jobs(engines, [job for job in jobs if job.estimate > 0], method)
+
+
+def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str, *, last: bool = False) -> None:
+    """Lets the checker prove the jobs' certificates in every arithmetic; settles those it proves.
+
+    With `last` it settles the others too: as UNKNOWN, with the bound that was proved.
+    """
+    from paoding_verify.checker.prove import prove
+
+    if not jobs:
+        return
+    margins, reasons = np.full(len(jobs), np.inf), [""] * len(jobs)
+    with shared_time(jobs):
+        lower, upper = stack_boxes([job.task.region for job in jobs])
+        props, certificates = [job.prop for job in jobs], [job.certificate for job in jobs]
+        for semantics in engines.config.semantics:
+            proofs = prove([engines.network], lower, upper, props, certificates, semantics=semantics)
+            for k, proof in enumerate(proofs):
+                margins[k] = min(margins[k], -np.inf if proof.margin is None else proof.margin)
+                if not proof.proved:
+                    reasons[k] = reasons[k] or f"{semantics}: {proof.reason}"
+    for job, margin, reason in zip(jobs, margins, reasons, strict=True):
+        if not reason:
+            job.certified(method, float(margin), engines.config.semantics)
+        elif last:
+            job.unknown(method, float(margin) if np.isfinite(margin) else None, engines.config.timeout_s)
+        else:
+            job.refusal = reason
+
+
+def confirmed_margins(engines: Engines, prop: Property, lower: Array, upper: Array) -> Array:
+    """The checker's lower bounds of a property's margin on boxes, in the arithmetic that is hardest to prove.
+
+    Shapes: lower, upper (n, *input_shape) -> (n,).
+    """
+    from paoding_verify.checker.crown import lower_bounds
+
+    semantics = "float32" if "float32" in engines.config.semantics else "real"
+    return prop.margins(lower_bounds(engines.network, lower, upper, prop.rows, prop.offsets, semantics=semantics))
+
+
+def try_witness(engines: Engines, job: Job, point: Float32Array, method: str) -> None:
+    """Settles the job if the point, or one near it, breaks its property in onnxruntime."""
+    region = job.task.region
+    witness = find_witness([engines.network], [engines.program], region, job.prop, point, seed=engines.config.seed)
+    if witness is not None:
+        job.violated(method, witness)

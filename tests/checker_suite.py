@@ -1,0 +1,323 @@
+"""Statements that a sound checker satisfies, quick enough to be asked of every mutant.
+
+Each function takes the checker's modules by name and raises AssertionError if one of its proofs is false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+
+from paoding_verify.evidence.certificate import Certificate, Split
+from paoding_verify.evidence.property import Property, decides_like, distance_at_most
+from paoding_verify.network.evaluate import evaluate, evaluate_all, evaluate_op, pool_windows
+from paoding_verify.network.graph import Affine, Conv2d, Dense, LeakyRelu, MaxPool2d, Network, Node, Relu, Sigmoid, Tanh
+from tests.adversarial import traps
+from tests.float32_programs import run
+from tests.networks import chain, conv_net, dense_net, pooled_net, random_dense, residual_net
+
+__all__ = ["CHECKS", "perturbed", "smooth_net", "truncated"]
+
+Checker = Mapping[str, ModuleType]
+MAKERS = (dense_net, conv_net, pooled_net, residual_net)
+
+
+def smooth_net(seed: int) -> Network:
+    """Sigmoid, tanh and LeakyReLU layers; input (4,)."""
+    rng = np.random.default_rng(seed)
+    layers = [random_dense(rng, out, inp) for inp, out in ((4, 6), (6, 5), (5, 5), (5, 3))]
+    return chain((4,), layers[0], Sigmoid(), layers[1], LeakyRelu(0.25), layers[2], Tanh(), layers[3])
+
+
+def perturbed(network: Network, seed: int, size: float) -> Network:
+    """The same network with noise on every weight, in float32."""
+    rng = np.random.default_rng(seed)
+    nodes = []
+    for node in network.nodes:
+        op = node.op
+        if isinstance(op, (Dense, Conv2d)):
+            weight = op.weight + size * rng.normal(size=op.weight.shape)
+            op = replace(op, weight=weight.astype(np.float32).astype(np.float64))
+        nodes.append(Node(op, node.inputs, node.name))
+    return Network(network.input_shape, tuple(nodes))
+
+
+def truncated(seed: int) -> tuple[Network, Network, tuple[tuple[int, ...], ...]]:
+    """A dense network, one without some of its units, and the alignment."""
+    f = dense_net(seed)
+    kept = tuple(tuple(range(1, units)) for units in f.num_units)
+    maps = [np.arange(6), *(np.array(units) for units in kept), np.arange(4)]
+    nodes, layer = [], 0
+    for node in f.nodes:
+        op = node.op
+        if isinstance(op, Dense):
+            op = Dense(op.weight[np.ix_(maps[layer + 1], maps[layer])], op.bias[maps[layer + 1]])
+            layer += 1
+        nodes.append(Node(op, node.inputs, node.name))
+    return f, Network(f.input_shape, tuple(nodes)), kept
+
+
+def both_signs(outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that bound every output from below and above."""
+    rows = np.vstack([np.eye(outputs), -np.eye(outputs)])
+    return rows, np.linspace(-1.0, 1.0, len(rows))
+
+
+def sampled_points(checker: Checker) -> None:
+    """Bounds in both arithmetics lie below float64 values at random points and at corners."""
+    for seed, make in enumerate((*MAKERS, smooth_net)):
+        network, rng = make(seed), np.random.default_rng(seed)
+        centre = rng.uniform(size=(2, *network.input_shape))
+        rows, offsets = both_signs(network.num_outputs)
+        for eps in (0.0, 0.02, 0.5):
+            lower, upper = centre - eps, centre + eps
+            inside = rng.uniform(lower, upper, size=(60, *lower.shape))
+            corners = np.where(rng.random(size=(40, *lower.shape)) < 0.5, lower, upper)
+            points = np.concatenate([inside, corners])
+            for semantics in ("real", "float32"):
+                found = checker["crown"].lower_bounds(network, lower, upper, rows, offsets, semantics=semantics)
+                for k in range(2):
+                    values = evaluate(network, points[:, k]) @ rows.T + offsets
+                    assert (found[k] <= values + 1e-12).all(), f"{make.__name__} {eps} {semantics}"
+                    assert (found[k] >= values.min(axis=0) - 1e-2).all() or eps > 0
+
+
+def float32_runs(checker: Checker) -> None:
+    """Bounds for float32 lie below what random float32 programs compute at single points."""
+    for seed, make in enumerate((*MAKERS, smooth_net, _scaled_net)):
+        network, rng = make(seed), np.random.default_rng(seed)
+        point = rng.uniform(size=network.input_shape).astype(np.float32).astype(np.float64)
+        rows, offsets = both_signs(network.num_outputs)
+        found = checker["crown"].lower_bounds(network, point[None], point[None], rows, offsets, semantics="float32")
+        for _ in range(8):
+            values = rows @ run(network, point, rng).astype(np.float64) + offsets
+            assert (found[0] <= values + 1e-14).all(), make.__name__
+
+
+def _scaled_net(seed: int) -> Network:
+    """A dense layer between scalings that cancel large numbers: merging them changes a lot."""
+    rng = np.random.default_rng(seed)
+    shift = rng.uniform(900, 1100, 6).astype(np.float32).astype(np.float64)
+    return chain((6,), Affine(np.ones(6), shift), Affine(np.ones(6), -shift), random_dense(rng, 6, 6))
+
+
+def traps_are_refused(checker: Checker) -> None:
+    """No network that fools verifiers is certified where its property is false."""
+    for trap in traps():
+        for semantics in trap.false_in:
+            for split in (None, Split(0, float(trap.upper.flat[0]))):
+                (proof,) = checker["prove"].prove(
+                    [trap.network], trap.lower[None], trap.upper[None], [trap.property],
+                    [Certificate("crown", split=split)], semantics=semantics,
+                )  # fmt: skip
+                assert not proof.proved, f"{trap.name} {semantics}"
+
+
+def pairs(checker: Checker) -> None:
+    """Joint bounds lie below float64 values of both networks, and hold for independent float32 programs."""
+    cases = [
+        (f, perturbed(f, k, 1e-2), [range(n) for n in f.num_units])
+        for k, f in enumerate(m(k) for k, m in enumerate((*MAKERS, smooth_net)))
+    ]
+    f, g, kept = truncated(7)
+    cases += [(f, g, kept), (f, f, [range(n) for n in f.num_units])]
+    for seed, (f, g, alignment) in enumerate(cases):
+        rng = np.random.default_rng(seed)
+        half = np.eye(f.num_outputs)
+        rows = np.vstack([np.hstack([half, -half]), np.hstack([-half, half]), rng.normal(size=(4, 2 * len(half)))])
+        centre = rng.uniform(size=(2, *f.input_shape)).astype(np.float32).astype(np.float64)
+        for eps in (0.0, 0.05, 0.4):
+            lower, upper = centre - eps, centre + eps
+            corners = np.where(rng.random(size=(60, *lower.shape)) < 0.5, lower, upper)
+            points = np.concatenate([rng.uniform(lower, upper, size=(60, *lower.shape)), corners])
+            for semantics in ("real", "float32"):
+                found = checker["differential"].pair_lower_bounds(
+                    f, g, lower, upper, rows, np.zeros(len(rows)), alignment=tuple(map(tuple, alignment)),
+                    semantics=semantics,
+                )  # fmt: skip
+                for k in range(2):
+                    outputs = np.concatenate([evaluate(f, points[:, k]), evaluate(g, points[:, k])], axis=1)
+                    assert (found[k] <= outputs @ rows.T + 1e-12).all(), f"case {seed} {eps} {semantics}"
+                if semantics == "float32" and eps == 0.0:
+                    both = np.concatenate([run(f, centre[0], rng), run(g, centre[0], rng)]).astype(np.float64)
+                    assert (found[0] <= rows @ both + 1e-14).all(), f"case {seed} in float32"
+
+
+def pairs_that_cancel(checker: Checker) -> None:
+    """Two equal networks whose hidden values are absorbed in float32 may differ there; exactly they do not."""
+    one, w = np.array([[1.0]]), 2.0**24
+    ops = (Dense(one, np.array([w])), Relu(), Dense(one, np.array([-w - 0.0])), Relu())
+    tail = (Dense(one, np.array([-0.2])), Relu(), Dense(one, np.zeros(1)))
+    f = chain((1,), *ops, *tail)
+    lower, upper = np.array([[0.1]]), np.array([[0.45]])
+    certificate = Certificate("differential", alignment=((0,),) * 3)
+    exact, rounded = (
+        checker["prove"].prove([f, f], lower, upper, [distance_at_most(0.1, 1)], [certificate], semantics=semantics)[0]
+        for semantics in ("real", "float32")
+    )
+    assert exact.proved
+    assert not rounded.proved
+
+
+def lines_enclose(checker: Checker) -> None:
+    """Lines lie below and above activations on a grid, max pooling between them at random points."""
+    relax, rng = checker["relax"], np.random.default_rng(5)
+    ends = np.sort(rng.normal(size=(300, 2)) * rng.choice([0.01, 1.0, 8.0], size=(300, 1)), axis=1)
+    lower, upper = ends[:, :1], ends[:, 1:]
+    grid = lower + (upper - lower) * np.linspace(0.0, 1.0, 41)
+    for op in (Relu(), LeakyRelu(0.3), Sigmoid(), Tanh()):
+        lines, values = relax.activation_lines(op, lower, upper), evaluate_op(op, grid)
+        assert (lines.lower_slope * grid + lines.lower_shift <= values + 1e-14).all()
+        assert (lines.upper_slope * grid + lines.upper_shift >= values - 1e-14).all()
+    pool = MaxPool2d((2, 2), (1, 1), (1, 0, 0, 1))
+    centre, radius = rng.normal(size=(30, 2, 4, 3)), rng.uniform(0, 0.7, size=(30, 2, 4, 3))
+    lower, upper = centre - radius, centre + radius
+    lines = relax.pool_lines(pool, lower, upper)
+    for _ in range(60):
+        z = np.where(
+            rng.random(size=lower.shape) < 0.3, lower, np.where(rng.random(size=lower.shape) < 0.5, upper, centre)
+        )
+        values, cells = evaluate_op(pool, z), pool_windows(pool, z, 0.0)
+        below, above = (
+            np.take_along_axis(cells, c[:, :, None], axis=2)[:, :, 0] for c in (lines.lower_cell, lines.upper_cell)
+        )
+        assert (lines.lower_slope * below + lines.lower_shift <= values + 1e-14).all()
+        assert (lines.upper_slope * above + lines.upper_shift >= values - 1e-14).all()
+
+
+def values_enclosed(checker: Checker) -> None:
+    """Every value of a network, and every difference of twin values, lies within its bounds at corners of a box."""
+    for seed, make in enumerate((*MAKERS, smooth_net)):
+        f, rng = make(seed), np.random.default_rng(seed)
+        g = perturbed(f, seed, 1e-2)
+        program = checker["program"].pair_program(f, g, [None] * len(f.nodes))
+        centre = rng.uniform(size=f.input_shape)
+        for eps in (1e-3, 0.4):
+            lower, upper = centre - eps, centre + eps
+            points = np.where(rng.random(size=(80, *f.input_shape)) < 0.5, lower, upper)
+            twins = checker["differential"].Twins()
+            state = checker["crown"].enclose(program, lower[None], upper[None], "real", coupling=twins)
+            of_f, of_g = evaluate_all(f, points), evaluate_all(g, points)
+            for k in range(1, len(of_f)):
+                for number, values in ((2 * k - 1, of_f[k]), (2 * k, of_g[k])):
+                    bounds = state.values[number]
+                    assert (bounds.lower - 1e-12 <= values).all()
+                    assert (values <= bounds.upper + 1e-12).all()
+                low, high = twins.differences[2 * k]
+                assert (low - 1e-12 <= of_f[k] - of_g[k]).all()
+                assert (of_f[k] - of_g[k] <= high + 1e-12).all()
+
+
+def first_layer_differences(checker: Checker) -> None:
+    """Intervals of first-layer values and differences are reached: they are not too narrow by any factor."""
+    rng = np.random.default_rng(2)
+    f = chain((3,), random_dense(rng, 4, 3), Relu(), random_dense(rng, 2, 4))
+    g = perturbed(f, 3, 0.1)
+    program = checker["program"].pair_program(f, g, [None] * 3)
+    twins = checker["differential"].Twins()
+    state = checker["crown"].enclose(program, -np.ones((1, 3)), np.ones((1, 3)), "real", coupling=twins)
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
+    first, second = evaluate_all(f, corners)[1], evaluate_all(g, corners)[1]
+    for values, (low, high) in (
+        (first, (state.values[1].lower, state.values[1].upper)), (first - second, twins.differences[2]),
+    ):  # fmt: skip
+        assert (low <= values.min(axis=0) + 1e-14).all()
+        assert (high >= values.max(axis=0) - 1e-14).all()
+
+
+def verdicts(checker: Checker) -> None:
+    """Margins of zero and NaN prove nothing; every leaf and every clause counts."""
+    identity = chain((1,), Dense(np.array([[1.0]]), np.zeros(1)))
+    zero, one = np.zeros((1, 1)), np.ones((1, 1))
+
+    def prove(prop: Property, low: np.ndarray, high: np.ndarray, split: Split | None = None) -> bool:
+        certificate = Certificate("crown", split=split)
+        (proof,) = checker["prove"].prove([identity], low, high, [prop], [certificate], semantics="real")
+        return bool(proof.proved)
+
+    above = Property(np.array([[1.0], [0.0]]), np.array([0.0, 0.0]), ((0,), (0, 1)))
+    assert not prove(above, zero, one)
+    assert prove(Property(np.array([[1.0]]), np.array([0.5]), ((0,),)), zero, one)
+    positive = Property(np.array([[1.0]]), np.array([-0.5]), ((0,),))
+    for threshold in (0.6, 0.75, float("nan"), -1.0, 2.0):
+        assert not prove(positive, zero, one, Split(0, threshold))
+    assert not prove(positive, zero, one, Split(3, 0.6))
+    assert not prove(Property(np.array([[-1.0]]), np.array([0.5]), ((0,),)), zero, one, Split(0, 0.4))
+    either = Property(np.array([[1.0], [-1.0]]), np.array([-0.5, 0.5]), ((0,), (1,)))
+    assert not prove(either, zero, one, Split(0, 0.5))
+
+
+def garbage_slopes(checker: Checker) -> None:
+    """Whatever slopes a certificate holds, bounds stay below the truth."""
+    rng = np.random.default_rng(0)
+    for make in (dense_net, smooth_net):
+        network = make(3)
+        centre = rng.uniform(size=(1, *network.input_shape))
+        lower, upper = centre - 0.3, centre + 0.3
+        rows, offsets = both_signs(network.num_outputs)
+        points = np.where(rng.random(size=(200, *centre.shape[1:])) < 0.5, lower, upper)
+        truth = (evaluate(network, points) @ rows.T + offsets).min(axis=0)
+        nodes = [k for k in network.activations if not isinstance(network.nodes[k].op, (Sigmoid, Tanh))]
+        for trial in range(6):
+            slopes = {
+                (len(network.nodes), k): rng.integers(
+                    0, 256, (1 if trial % 2 else len(rows), network.shapes[k + 1][0]), dtype=np.uint8
+                )
+                for k in nodes
+            }
+            found = checker["crown"].lower_bounds(network, lower, upper, rows, offsets, slopes=[slopes])
+            assert (found[0] <= truth + 1e-12).all()
+
+
+def slopes_are_clipped(checker: Checker) -> None:
+    """relu(z) - 3 (z + 5) + 15 on [-1, 1] is -2 at z = 1; a slope of 3 would prove more."""
+    first = Dense(np.array([[1.0], [1.0]]), np.array([0.0, 5.0]))
+    network = chain((1,), first, Relu(), Dense(np.array([[1.0, -3.0]]), np.array([15.0])))
+    for value in (0, 128, 255):
+        slopes = {(3, 1): np.full((1, 2), value, dtype=np.uint8)}
+        one = np.ones((1, 1))
+        found = checker["crown"].lower_bounds(network, -one, one, one, np.zeros(1), slopes=[slopes])
+        assert found[0, 0] <= -2.0
+
+
+def labels(checker: Checker) -> None:
+    """A pair decides alike only where both networks are certified for one label."""
+    f = dense_net(0)
+    g = replace(
+        f,
+        nodes=(
+            *f.nodes[:-1],
+            Node(replace(f.nodes[-1].op, bias=f.nodes[-1].op.bias[::-1] * 50), f.nodes[-1].inputs, "head"),
+        ),
+    )  # type: ignore[type-var, union-attr]
+    rng = np.random.default_rng(1)
+    centre = rng.uniform(size=(12, 6))
+    for label in range(4):
+        proofs = checker["prove"].prove(
+            [f, g], centre - 1e-3, centre + 1e-3, [decides_like(4)] * 12, [Certificate("both-robust", label=label)] * 12,
+            semantics="real",
+        )  # fmt: skip
+        for point, proof in zip(centre, proofs, strict=True):
+            same = evaluate(f, point[None]).argmax() == evaluate(g, point[None]).argmax() == label
+            assert same or not proof.proved
+    mixed = Property(np.array([[1.0, 0, 0, 0, -1.0, 0, 0, 0]]), np.array([10.0 - 1e-9]), ((0,),))
+    h = replace(
+        f,
+        nodes=(
+            *f.nodes[:-1],
+            Node(replace(f.nodes[-1].op, bias=f.nodes[-1].op.bias + 10.0), f.nodes[-1].inputs, "head"),
+        ),
+    )  # type: ignore[type-var, union-attr]
+    (proof,) = checker["prove"].prove(
+        [f, h], centre[:1], centre[:1], [mixed], [Certificate("both-robust", label=0)], semantics="real"
+    )
+    assert not proof.proved
+
+
+CHECKS: tuple[Callable[[Checker], None], ...] = (
+    verdicts, lines_enclose, slopes_are_clipped, first_layer_differences, pairs_that_cancel, labels, garbage_slopes,
+    values_enclosed, traps_are_refused, float32_runs, sampled_points, pairs,
+)  # fmt: skip
