@@ -49,9 +49,7 @@ def make_result() -> tuple[AuditResult, dict[str, bytes]]:
     lower, upper = anchor.astype(np.float64) - EPS, anchor.astype(np.float64) + EPS
     label = [int(k) for k in evaluate(original, anchor.astype(np.float64)).argmax(axis=1)]
     label[1] = (label[1] + 1) % 4  # the second region's label is wrong: its claim is violated
-    regions = tuple(
-        RegionRecord(f"r{k}", "test", label[k], EPS, box_digest(lower[k], upper[k])) for k in range(2)
-    )
+    regions = tuple(RegionRecord(f"r{k}", "test", label[k], EPS, box_digest(lower[k], upper[k])) for k in range(2))
     outputs = OnnxProgram(original.source.onnx).run(anchor[1:])[0]
     witness = Witness(tuple(map(float, anchor[1])), tuple(map(float, outputs)), None)
     alignment = tuple(tuple(range(units)) for units in original.num_units)
@@ -143,7 +141,9 @@ def test_false_claims_are_refused(
     assert claim in [name for name, _ in report.refused]
 
 
-def test_a_witness_with_invented_outputs_is_refused(honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path) -> None:
+def test_a_witness_with_invented_outputs_is_refused(
+    honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path
+) -> None:
     result, files = honest
     witness = next(c.witness for c in result.claims if c.id == "b")
     assert witness is not None
@@ -205,7 +205,9 @@ def test_what_is_no_bundle_is_an_error(honest: tuple[AuditResult, dict[str, byte
     shutil.rmtree(bundle)
 
 
-def test_boxes_that_claim_too_much_are_not_unpacked(honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path) -> None:
+def test_boxes_that_claim_too_much_are_not_unpacked(
+    honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path
+) -> None:
     result, files = honest
     buffer = io.BytesIO()
     zeros = np.zeros((1000, 1000))
