@@ -64,14 +64,20 @@ def make_result() -> tuple[AuditResult, dict[str, bytes]]:
     pair = [original, pruned]
     certified = {"verdict": Verdict.CERTIFIED, "semantics": BOTH, "rechecked": True}
     where = {"region": "r0", "eps": EPS, "label": label[0]}
+    robust = bound([original], predicts(label[0], 4), crown)
+    alike, near = bound(pair, decides_like(4), joint), bound(pair, distance_at_most(0.5, 4), joint)
+    second = {"region": "r1", "eps": EPS, "label": label[1]}
+    proved = {"method": "differential", **where, **certified}
+    violated = {"verdict": Verdict.VIOLATED, "method": "centre", "witness": witness, "rechecked": True, **second}
+    unknown = {"verdict": Verdict.UNKNOWN, "method": "none", "reason": "no method left", **second}
     claims = (
-        Claim("a", "top1_robust", "original", method="crown", margin=1.0, bound=bound([original], predicts(label[0], 4), crown), **where, **certified),
-        Claim("b", "top1_robust", "original", "r1", EPS, label[1], Verdict.VIOLATED, "centre", margin=-1.0, witness=witness, rechecked=True),
-        Claim("c", "top1_equivalent", "pair", method="differential", bound=bound(pair, decides_like(4), joint), **where, **certified),
-        Claim("d", "output_distance", "pair", method="differential", delta=0.5, bound=bound(pair, distance_at_most(0.5, 4), joint), **where, **certified),
-        Claim("e", "output_distance", "pair", method="differential", bound=0.4, **where, **certified),
-        Claim("f", "top1_equivalent", "pair", "r1", EPS, label[1], Verdict.UNKNOWN, "none", reason="no method left"),
-    )  # fmt: skip
+        Claim("a", "top1_robust", "original", margin=1.0, bound=robust, **proved),
+        Claim("b", "top1_robust", "original", margin=-1.0, **violated),
+        Claim("c", "top1_equivalent", "pair", bound=alike, **proved),
+        Claim("d", "output_distance", "pair", delta=0.5, bound=near, **proved),
+        Claim("e", "output_distance", "pair", bound=0.4, **proved),
+        Claim("f", "top1_equivalent", "pair", **unknown),
+    )
     certificates = {"a": crown, "c": joint, "d": joint, "e": joint}
     metrics = (Metric("original", EPS, 2, 0.5, 0.5, 0.5),)
     models = tuple(model_record(n, role) for n, role in ((original, "original"), (pruned, "pruned")))
