@@ -136,7 +136,7 @@ def _size(op: Op, inputs: Sequence[Enclosure]) -> Array:
 def _chain_error(
     step: Step, inputs: Sequence[Enclosure], size: Array, *, ends: bool
 ) -> tuple[Array, tuple[int, Array] | None]:
-    """Error of a float32 program at this step of a chain; its roundings and floor if it goes on. See the module text."""
+    """Error of a float32 program at this step of a chain; its roundings and floor if it goes on (see the module text)."""
     op = step.op
     axes = tuple(range(1, size.ndim))
     roundings = max(x.roundings for x in inputs)
