@@ -1,0 +1,68 @@
+"""A pair of networks in the forms that the stages of a comparison need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from paoding_verify.bounds.differential import PairBounder, PairBounds
+from paoding_verify.bounds.lirpa import LirpaBounder
+from paoding_verify.checker.differential import pair_lower_bounds
+from paoding_verify.errors import UnsupportedOpError
+from paoding_verify.evidence.property import Property
+from paoding_verify.network.graph import Array, Network
+from paoding_verify.network.onnx_out import shipped_onnx
+from paoding_verify.network.runtime import OnnxProgram
+from paoding_verify.task import SearchConfig
+
+__all__ = ["PairEngines"]
+
+Alignment = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PairEngines:
+    """Two networks with everything that is built from them; each part is built when it is first used."""
+
+    original: Network
+    pruned: Network
+    alignment: Alignment | None
+    config: SearchConfig
+
+    @property
+    def networks(self) -> tuple[Network, Network]:
+        """The two networks, f first."""
+        return self.original, self.pruned
+
+    @cached_property
+    def programs(self) -> tuple[OnnxProgram, OnnxProgram]:
+        """The files that deployments run, on which witnesses are replayed."""
+        return OnnxProgram(shipped_onnx(self.original)), OnnxProgram(shipped_onnx(self.pruned))
+
+    @cached_property
+    def single(self) -> tuple[LirpaBounder, LirpaBounder]:
+        """Bounds of each network for itself."""
+        return LirpaBounder(self.original), LirpaBounder(self.pruned)
+
+    @cached_property
+    def _pair(self) -> PairBounder | None:
+        try:
+            return PairBounder(self.original, self.pruned, self.alignment)
+        except UnsupportedOpError:
+            return None
+
+    def joint_bounds(self, lower: Array, upper: Array, prop: Property) -> PairBounds:
+        """Lower bounds of the property's rows on boxes. Shapes: (N, *input_shape) -> (N, R).
+
+        Operations that the search cannot bound jointly (max pooling, sigmoid, tanh) leave it to the checker, whose
+        bounds say nothing about which feature matters: every one counts the same.
+        """
+        if self._pair is not None:
+            return self._pair.lower_bounds(lower, upper, prop.rows, prop.offsets)
+        found = pair_lower_bounds(
+            self.original, self.pruned, lower, upper, prop.rows, prop.offsets, alignment=self.alignment,
+            semantics="real",
+        )  # fmt: skip
+        return PairBounds(found, np.ones_like(lower))

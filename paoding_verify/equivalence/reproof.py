@@ -1,0 +1,80 @@
+"""The checker's word on comparisons: nothing is CERTIFIED without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from paoding_verify.checker.prove import prove
+from paoding_verify.equivalence.engines import PairEngines
+from paoding_verify.equivalence.job import PairJob, shared_time
+from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.evidence.property import Property, distance_at_most
+from paoding_verify.regions import stack_boxes
+
+__all__ = ["prove_brackets", "prove_jobs"]
+
+_ROOM = 1.0 + 1e-6
+"""A bound is stated this much above what was proved, so that the proof of the statement has a positive margin."""
+_ATTEMPTS = 3
+
+
+def prove_jobs(engines: PairEngines, jobs: Sequence[PairJob], method: str, *, last: bool = False) -> None:
+    """Lets the checker prove jobs that the search has proved, in every arithmetic; settles those it proves too.
+
+    With `last` the jobs are those left over, and all are settled: as UNKNOWN, with the margin that was proved.
+    """
+    if not jobs:
+        return
+    with shared_time(jobs):
+        margins, reasons = _prove(engines, jobs, [job.prop for job in jobs])
+    for job, margin, reason in zip(jobs, margins, reasons, strict=True):
+        if not reason:
+            job.certified(method, margin, engines.config.semantics)
+        elif last:
+            job.unknown(method, margin if np.isfinite(margin) else None, engines.config.timeout_s)
+        else:
+            job.refusal = reason
+
+
+def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> None:
+    """Settles brackets: max |f - g| < bound, for the smallest bound that the checker proves in every arithmetic.
+
+    A proof of |f - g| < delta with margin m shows |f - g| <= delta - m, so a second proof finds the bound.
+    """
+    num_outputs = engines.original.num_outputs
+    deltas = {id(job): max(-job.estimate, 0.0) if np.isfinite(job.estimate) else 1.0 for job in jobs}
+    left = list(jobs)
+    for attempt in range(_ATTEMPTS + 1):
+        if not left:
+            return
+        with shared_time(left):
+            props = [distance_at_most(deltas[id(job)], num_outputs) for job in left]
+            margins, reasons = _prove(engines, left, props)
+        again = []
+        for job, margin, reason in zip(left, margins, reasons, strict=True):
+            if not reason and attempt > 0:
+                job.certified(method, -deltas[id(job)], engines.config.semantics)
+            elif not np.isfinite(margin) or attempt == _ATTEMPTS:
+                job.refusal = reason
+                job.unknown(method, None, engines.config.timeout_s)
+            else:
+                deltas[id(job)] = max(deltas[id(job)] - margin, 0.0) * _ROOM + 1e-300
+                again.append(job)
+        left = again
+
+
+def _prove(engines: PairEngines, jobs: Sequence[PairJob], props: Sequence[Property]) -> tuple[list[float], list[str]]:
+    """Smallest margin over all arithmetics, and why it is no proof (empty: it is one)."""
+    margins, reasons = [np.inf] * len(jobs), [""] * len(jobs)
+    lower, upper = stack_boxes([job.task.region for job in jobs])
+    fallback = Certificate("differential", alignment=engines.alignment)
+    certificates = [job.certificate or fallback for job in jobs]
+    for semantics in engines.config.semantics:
+        proofs = prove(engines.networks, lower, upper, props, certificates, semantics=semantics)
+        for k, proof in enumerate(proofs):
+            margins[k] = min(margins[k], -np.inf if proof.margin is None else proof.margin)
+            if not proof.proved:
+                reasons[k] = reasons[k] or f"{semantics}: {proof.reason}"
+    return margins, reasons

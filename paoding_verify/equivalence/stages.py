@@ -1,0 +1,146 @@
+"""The stages of a comparison, each for a batch of open jobs whose properties have the same rows and clauses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from paoding_verify.attack import attack
+from paoding_verify.equivalence.engines import PairEngines
+from paoding_verify.equivalence.job import PairJob, shared_time
+from paoding_verify.evidence.certificate import Certificate, Slopes
+from paoding_verify.evidence.claim import Witness
+from paoding_verify.evidence.property import Property, predicts
+from paoding_verify.network.graph import Float32Array
+from paoding_verify.regions import stack_boxes
+from paoding_verify.task import SearchConfig
+from paoding_verify.witness import find_witness
+
+__all__ = [
+    "attack_differences", "bound_each", "bound_jointly", "look_at_centres", "open_jobs", "try_witness",
+]  # fmt: skip
+
+
+def open_jobs(jobs: Sequence[PairJob], config: SearchConfig) -> list[PairJob]:
+    """Jobs that are neither settled nor out of time."""
+    return [job for job in jobs if job.finding is None and job.spent_s < config.timeout_s]
+
+
+def look_at_centres(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
+    """Margins and classes at the centres; settles the jobs whose centre is a witness."""
+    with shared_time(jobs):
+        centres = np.stack([job.task.region.centre for job in jobs])
+        outputs = [network.forward(centres) for network in engines.networks]
+        for k, job in enumerate(jobs):
+            f, g = outputs[0][k], outputs[1][k]
+            job.margin = float(job.prop.margins(job.prop.values(np.concatenate([f, g])[None]))[0])
+            job.attack = min(job.attack, job.margin)
+            if _tops(f) == _tops(g) and len(_tops(f)) == 1:
+                (job.label,) = _tops(f)
+            if job.margin <= 0 and not job.bracket:
+                try_witness(engines, job, centres[k], "centre")
+
+
+def attack_differences(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
+    """Projected gradient descent on the margins; settles the jobs for which a witness is found."""
+    config = engines.config
+    with shared_time(jobs):
+        result = attack(
+            engines.networks, *stack_boxes([job.task.region for job in jobs]), jobs[0].prop.rows,
+            np.stack([job.prop.offsets for job in jobs]), jobs[0].prop.clauses, restarts=config.attack_restarts,
+            steps=config.attack_steps, seed=config.seed, centre=np.stack([job.task.region.centre for job in jobs]),
+        )  # fmt: skip
+        for job, margin, point in zip(jobs, result.margin, result.points, strict=True):
+            job.attack = min(job.attack, float(margin))
+            if margin <= 0 and not job.bracket:
+                try_witness(engines, job, point, "pgd")
+
+
+def try_witness(engines: PairEngines, job: PairJob, point: Float32Array, method: str) -> None:
+    """Settles the job if the point, or one near it, breaks its property in onnxruntime on both shipped files.
+
+    Top-1 equivalence counts as violated only if no class is among the largest of both: the property in its strict form
+    also fails at a tie, which two identical networks have as well.
+    """
+    witness = find_witness(
+        engines.networks, engines.programs, job.task.region, job.prop, point, seed=engines.config.seed
+    )
+    if witness is None:
+        return
+    if job.task.kind != "top1_equivalent" or _decides_differently(witness):
+        job.violated(method, witness)
+    else:
+        job.limit = "an attack found tied outputs, no different decision"
+
+
+def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> None:
+    """Both networks certified for the class they give the centre; only for jobs where these classes agree.
+
+    Plain CROWN is proved again from the class alone. Slopes of alpha-CROWN travel as those of a pair without alignment.
+    """
+    with shared_time(jobs):
+        lower, upper = stack_boxes([job.task.region for job in jobs])
+        wanted = [predicts(job.label or 0, engines.original.num_outputs) for job in jobs]
+        rows = np.stack([prop.rows for prop in wanted])
+        found = [
+            bounder.lower_bounds(
+                lower, upper, rows, np.zeros(rows.shape[:2]), method=method, iterations=engines.config.alpha_iterations
+            )
+            for bounder in engines.single
+        ]
+        for k, job in enumerate(jobs):
+            estimate = float(min(bounds.lower[k].min() for bounds in found))
+            if estimate > job.estimate:
+                job.estimate = estimate
+                slopes = [bounds.slopes[k] if bounds.slopes else {} for bounds in found]
+                job.certificate = Certificate("both-robust", label=job.label)
+                if any(slopes):
+                    job.certificate = Certificate("differential", _pair_slopes(engines, job.prop, wanted[k], slopes))
+
+
+def bound_jointly(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
+    """Joint bounds of both networks on all rows of the property."""
+    with shared_time(jobs):
+        lower, upper = stack_boxes([job.task.region for job in jobs])
+        prop = jobs[0].prop
+        rows = engines.joint_bounds(lower, upper, Property(prop.rows, np.zeros(len(prop.rows)), prop.clauses)).lower
+        for k, job in enumerate(jobs):
+            estimate = float(job.prop.margins(rows[k : k + 1] + job.prop.offsets)[0])
+            if estimate > job.estimate:
+                job.estimate = estimate
+                job.certificate = Certificate("differential", alignment=engines.alignment)
+
+
+def _pair_slopes(engines: PairEngines, prop: Property, wanted: Property, slopes: Sequence[Slopes]) -> Slopes:
+    """Slopes of f and g, each for the rows of `wanted` over its outputs, as slopes of the pair for the rows of `prop`.
+
+    Nodes of g are counted after those of f; the property's rows start after both.
+    """
+    end = sum(len(network.nodes) for network in engines.networks)
+    result: dict[tuple[int, int], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = {}
+    shift, width = 0, engines.original.num_outputs
+    for s, network in enumerate(engines.networks):
+        own = np.zeros((len(wanted.rows), prop.rows.shape[1]))
+        own[:, s * width : (s + 1) * width] = wanted.rows
+        places = [int(np.flatnonzero((prop.rows == row).all(axis=1))[0]) for row in own]
+        for (start, node), table in slopes[s].items():
+            if start < len(network.nodes):
+                result[start + shift, node + shift] = table
+            elif len(table) == 1:
+                result[end, node + shift] = table
+            else:
+                result[end, node + shift] = np.zeros((len(prop.rows), table.shape[1]), dtype=np.uint8)
+                result[end, node + shift][places] = table
+        shift += len(network.nodes)
+    return result
+
+
+def _tops(outputs: Sequence[float] | Float32Array) -> set[int]:
+    """The classes with the largest output."""
+    values = np.asarray(outputs)
+    return set(np.flatnonzero(values == values.max()).tolist())
+
+
+def _decides_differently(witness: Witness) -> bool:
+    return not _tops(witness.outputs_original or ()) & _tops(witness.outputs_pruned or ())

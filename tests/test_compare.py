@@ -1,0 +1,223 @@
+"""The cascade for a pair: every verdict has its evidence, and the evidence holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from paoding_verify.checker.prove import Proof, prove
+from paoding_verify.equivalence import reproof
+from paoding_verify.equivalence.compare import compare
+from paoding_verify.equivalence.job import open_job
+from paoding_verify.errors import ConfigError, SoundnessError
+from paoding_verify.evidence.claim import Finding
+from paoding_verify.evidence.property import decides_like, distance_at_most
+from paoding_verify.evidence.verdict import Verdict
+from paoding_verify.network.evaluate import evaluate
+from paoding_verify.network.graph import Dense, Network, Relu
+from paoding_verify.network.onnx_out import shipped_onnx
+from paoding_verify.network.runtime import OnnxProgram
+from paoding_verify.regions import Region
+from paoding_verify.task import SearchConfig, Task
+from tests.networks import chain, conv_net, dense_net, pooled_net, residual_net
+from tests.pairs import identity_alignment, perturbed, without_units
+
+CONFIG = SearchConfig(timeout_s=10, attack_restarts=3, attack_steps=15, alpha_iterations=5, max_leaves=2000)
+
+
+def regions(network: Network, radius: float, count: int = 4, seed: int = 21) -> list[Region]:
+    centres = np.random.default_rng(seed).normal(size=(count, *network.input_shape)).astype(np.float32)
+    return [
+        Region(f"r{n}", x.astype(np.float64) - radius, x.astype(np.float64) + radius, x, None, radius)
+        for n, x in enumerate(centres)
+    ]
+
+
+def tasks(boxes: Sequence[Region], kind: str, delta: float | None = None) -> list[Task]:
+    return [Task(f"pair/{kind}/{box.id}", kind, "pair", box, None, delta) for box in boxes]
+
+
+def differences(f: Network, g: Network, box: Region) -> np.ndarray:
+    """|f - g| at sampled points, in float64."""
+    x = np.random.default_rng(5).uniform(size=(300, *f.input_shape)) * (box.upper - box.lower) + box.lower
+    return np.abs(evaluate(f, x) - evaluate(g, x)).max(axis=1)
+
+
+def check(f: Network, g: Network, task: Task, finding: Finding) -> None:
+    """What a verdict promises."""
+    claim = finding.claim
+    assert claim.id == task.id
+    assert (claim.witness is not None) == (claim.verdict is Verdict.VIOLATED)
+    assert (finding.certificate is not None) == (claim.verdict is Verdict.CERTIFIED)
+    assert bool(claim.reason) == (claim.verdict is Verdict.UNKNOWN)
+    assert claim.rechecked == (claim.verdict is not Verdict.UNKNOWN)
+    prop = open_job(task, f.num_outputs).prop
+    if claim.verdict is Verdict.VIOLATED:
+        assert claim.witness is not None
+        x = np.array(claim.witness.input, dtype=np.float32).reshape(f.input_shape)
+        assert task.region.contains(x)
+        outputs = [OnnxProgram(shipped_onnx(network)).run(x[None])[0] for network in (f, g)]
+        assert claim.witness.outputs_original == tuple(outputs[0].tolist())
+        assert claim.witness.outputs_pruned == tuple(outputs[1].tolist())
+        if task.kind == "top1_equivalent":
+            assert outputs[0].argmax() != outputs[1].argmax()
+        else:
+            assert np.abs(outputs[0].astype(np.float64) - outputs[1]).max() >= (task.delta or 0)
+    elif claim.verdict is Verdict.CERTIFIED:
+        assert finding.certificate is not None
+        if task.kind == "output_distance" and task.delta is None:
+            assert claim.bound is not None
+            prop = distance_at_most(claim.bound, f.num_outputs)
+        for semantics in claim.semantics:
+            box = task.region.lower[None], task.region.upper[None]
+            (proof,) = prove([f, g], *box, [prop], [finding.certificate], semantics=semantics)
+            assert proof.proved
+        assert claim.semantics == CONFIG.semantics
+
+
+@pytest.mark.parametrize("network", [dense_net(0), conv_net(0), residual_net(0), pooled_net(0)])
+@pytest.mark.parametrize("kind", ["top1_equivalent", "output_distance"])
+@pytest.mark.parametrize("radius", [0.001, 0.1])
+def test_every_verdict_has_its_evidence(network: Network, kind: str, radius: float) -> None:
+    g = perturbed(network, 3, 0.02)
+    asked = tasks(regions(network, radius, 3), kind, None if kind == "top1_equivalent" else 0.3)
+    found = compare(network, g, asked, replace(CONFIG, timeout_s=2.0))
+    assert len(found) == 3
+    for task, finding in zip(asked, found, strict=True):
+        check(network, g, task, finding)
+    if radius == 0.001:
+        assert Verdict.CERTIFIED in {finding.claim.verdict for finding in found}
+
+
+@pytest.mark.parametrize("network", [dense_net(1), conv_net(1), pooled_net(1)])
+def test_brackets_hold_every_sampled_difference(network: Network) -> None:
+    g = perturbed(network, 4, 0.01)
+    asked = tasks(regions(network, 0.05), "output_distance")
+    for task, finding in zip(asked, compare(network, g, asked, CONFIG), strict=True):
+        check(network, g, task, finding)
+        claim = finding.claim
+        assert claim.verdict is Verdict.CERTIFIED
+        assert claim.bound is not None
+        assert claim.attack is not None
+        assert differences(network, g, task.region).max() <= claim.bound
+        assert 0 < claim.attack <= claim.bound
+
+
+def test_removed_units_are_aligned_and_bracketed_tightly() -> None:
+    f = dense_net(2, (6, 30, 30, 4))
+    kept = [tuple(range(1, 30)), tuple(range(29, 0, -1))]
+    g = without_units(f, kept)
+    asked = tasks(regions(f, 0.02), "output_distance")
+    found = compare(f, g, asked, CONFIG)
+    alone = compare(f, g, asked, CONFIG, alignment=tuple(tuple(range(29)) for _ in range(2)))
+    given = compare(f, g, asked, CONFIG, alignment=tuple(kept))
+    for matched, wrong, right in zip(found, alone, given, strict=True):
+        assert matched.claim.bound == right.claim.bound
+        assert matched.claim.bound is not None
+        assert wrong.claim.bound is not None
+        assert matched.claim.bound <= wrong.claim.bound
+
+
+def test_a_network_differs_from_itself_by_no_more_than_rounding() -> None:
+    f = dense_net(3)
+    (finding,) = compare(f, f, tasks(regions(f, 0.1, 1), "output_distance"), CONFIG)
+    assert finding.claim.attack == 0
+    assert finding.claim.bound is not None
+    assert 0 < finding.claim.bound < 1e-4
+
+
+def test_an_exact_tie_is_no_different_decision() -> None:
+    """Two equal outputs everywhere: equivalence in its strict form fails, yet both networks decide alike."""
+    f = chain((2,), Dense(np.ones((2, 2)), np.zeros(2)))
+    (finding,) = compare(f, f, tasks(regions(f, 0.1, 1), "top1_equivalent"), CONFIG)
+    assert finding.claim.verdict is Verdict.UNKNOWN
+    assert "tied" in finding.claim.reason
+
+
+def test_networks_of_different_structure_are_compared() -> None:
+    f = dense_net(4, (6, 10, 4))
+    identity = Dense(np.eye(10), np.zeros(10))
+    g = chain((6,), f.nodes[0].op, Relu(), identity, Relu(), f.nodes[2].op)
+    asked = tasks(regions(f, 0.001), "top1_equivalent")
+    found = compare(f, g, asked, CONFIG)
+    assert {finding.claim.verdict for finding in found} == {Verdict.CERTIFIED}
+    for task, finding in zip(asked, found, strict=True):
+        check(f, g, task, finding)
+
+
+def test_few_inputs_are_split() -> None:
+    f = dense_net(5, (2, 12, 12, 3))
+    g = perturbed(f, 6, 0.01)
+    (box,) = regions(f, 0.5, 1)
+    delta = 1.5 * float(differences(f, g, box).max())
+    (task,) = tasks([box], "output_distance", delta)
+    (finding,) = compare(f, g, [task], CONFIG)
+    assert finding.claim.method == "input-splitting"
+    assert finding.certificate is not None
+    assert finding.certificate.split is not None
+    check(f, g, task, finding)
+
+
+def test_a_time_limit_leaves_unknown_with_a_bracket() -> None:
+    f = dense_net(6)
+    g = perturbed(f, 7, 0.05)
+    asked = tasks(regions(f, 2.0, 2), "output_distance", 1e3) + tasks(regions(f, 2.0, 2), "top1_equivalent")
+    found = compare(f, g, asked, replace(CONFIG, timeout_s=1e-6))
+    for finding in found:
+        if finding.claim.verdict is Verdict.UNKNOWN:
+            assert "time limit" in finding.claim.reason
+            assert finding.claim.attack is not None
+
+
+def test_a_refusal_of_the_checker_is_never_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(networks: object, lower: np.ndarray, *rest: object, **semantics: object) -> list[Proof]:
+        return [Proof(False, None, "refused for the test")] * len(lower)
+
+    monkeypatch.setattr(reproof, "prove", refuse)
+    f = dense_net(7)
+    boxes = regions(f, 0.001)
+    asked = tasks(boxes, "top1_equivalent") + tasks(boxes, "output_distance") + tasks(boxes, "output_distance", 1.0)
+    for finding in compare(f, f, asked, CONFIG):
+        assert finding.claim.verdict is Verdict.UNKNOWN
+        assert "not re-proved by the checker" in finding.claim.reason or finding.claim.smt == "confirmed"
+
+
+def test_a_proof_that_a_point_contradicts_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    def believe(networks: object, lower: np.ndarray, *rest: object, **semantics: object) -> list[Proof]:
+        return [Proof(True, 1.0, "")] * len(lower)
+
+    monkeypatch.setattr(reproof, "prove", believe)
+    f = dense_net(8)
+    job = open_job(tasks(regions(f, 0.1, 1), "output_distance", 0.5)[0], 4)
+    job.attack = -0.1
+    with pytest.raises(SoundnessError, match=r"margin -0\.1"):
+        job.certified("crown", 1.0, CONFIG.semantics)
+    with pytest.raises(SoundnessError):
+        compare(f, perturbed(f, 1, 0.1), tasks(regions(f, 0.1, 1), "output_distance"), CONFIG)
+
+
+def test_equal_calls_give_equal_findings_and_progress_counts_up() -> None:
+    f = dense_net(9)
+    g = perturbed(f, 2, 0.02)
+    asked = tasks(regions(f, 0.05), "top1_equivalent") + tasks(regions(f, 0.05), "output_distance")
+    seen: list[tuple[str, int, int]] = []
+    first = compare(f, g, asked, CONFIG, progress=lambda *step: seen.append(step))
+    second = compare(f, g, asked, CONFIG)
+    plain = [[replace(finding.claim, elapsed_s=None) for finding in run] for run in (first, second)]
+    assert plain[0] == plain[1]
+    assert [step[1:] for step in seen] == [(n, 8) for n in range(1, 9)]
+
+
+def test_refuses_what_is_no_comparison() -> None:
+    f = dense_net(10)
+    box = regions(f, 0.1, 1)
+    with pytest.raises(ConfigError, match="not a comparison"):
+        compare(f, f, tasks(box, "top1_robust"), CONFIG)
+    with pytest.raises(ConfigError, match="cannot compare"):
+        compare(f, dense_net(0, (6, 3)), tasks(box, "top1_equivalent"), CONFIG)
+    with pytest.raises(ConfigError, match="outputs of each network"):
+        compare(f, f, [replace(tasks(box, "top1_equivalent")[0], property=decides_like(3))], CONFIG)
+    assert compare(f, f, [], CONFIG, alignment=identity_alignment(f)) == []
