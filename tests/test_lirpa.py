@@ -233,6 +233,6 @@ assert "numpy.lib.arraysetops" not in sys.modules
 
 def test_importing_and_bounding_leave_no_trace():
     """Neither the root logger, nor warnings, nor torch, nor the standard output are touched."""
-    done = subprocess.run([sys.executable, "-c", CONTAINMENT], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", CONTAINMENT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
