@@ -137,6 +137,19 @@ def test_slopes_have_the_form_of_certificates(make):
             assert table.shape in ((num_rows, units), (1, units))
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_alpha_crown_with_layers_that_are_stable(make):
+    """Boxes so small that whole layers have no unstable unit, together with one that is larger."""
+    network = make(3)
+    lower, upper, rows, offsets = problem(network, 4, radius=1e-4)
+    bounder = LirpaBounder(network)
+    for radius in (0.0, 0.02):
+        upper[0] += radius
+        plain = bounder.lower_bounds(lower, upper, rows, offsets).lower
+        found = bounder.lower_bounds(lower, upper, rows, offsets, method="alpha-crown", iterations=4).lower
+        assert (found >= plain - 1e-2 * (1 + np.abs(plain))).all()
+
+
 def test_slopes_help_the_checker():
     from paoding_verify.checker.crown import lower_bounds
 
@@ -220,6 +233,6 @@ assert "numpy.lib.arraysetops" not in sys.modules
 
 def test_importing_and_bounding_leave_no_trace():
     """Neither the root logger, nor warnings, nor torch, nor the standard output are touched."""
-    done = subprocess.run([sys.executable, "-c", CONTAINMENT], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", CONTAINMENT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
