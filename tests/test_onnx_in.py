@@ -49,9 +49,7 @@ def squeeze(op_type: str, axes: tuple[int, ...], source: str, target: str, opset
 
 @pytest.mark.parametrize("opset", range(OPSETS[0], OPSETS[1] + 1))
 def test_every_opset_of_a_convolutional_classifier(opset: int) -> None:
-    clip = (
-        node("Clip", ["b1"], ["r1"], min=0.0) if opset < 11 else node("Clip", ["b1", "zero"], ["r1"])
-    )
+    clip = node("Clip", ["b1"], ["r1"], min=0.0) if opset < 11 else node("Clip", ["b1", "zero"], ["r1"])
     mean = (
         node("ReduceMean", ["p"], ["g"], axes=[2, 3], keepdims=0)
         if opset < 18
@@ -88,6 +86,7 @@ def one(op_type: str, *inputs: str, **attributes: object) -> list[onnx.NodeProto
 IMAGE_CASES = {
     "conv same upper": one("Conv", "k", auto_pad="SAME_UPPER", strides=[2, 2]),
     "conv same lower": one("Conv", "k", auto_pad="SAME_LOWER", strides=[2, 2]),
+    "conv same with a stride beyond its window": one("Conv", "k2", auto_pad="SAME_UPPER", strides=[2, 2]),
     "conv valid": one("Conv", "k", auto_pad="VALID", dilations=[1, 2]),
     "conv asymmetric": one("Conv", "k", pads=[0, 1, 2, 3]),
     "conv groups": one("Conv", "kg", "b4", group=2),
@@ -148,7 +147,9 @@ ROW_CASES = {
     "gemm with a scalar bias": [node("Gemm", ["x", "w", "one"], ["y"], alpha=3.0)],
     "two biases": [*dense_nodes("x", "h"), node("Add", ["h", "b"], ["y"])],
     "two readers": [*dense_nodes("x", "h"), node("Mul", ["h", "b"], ["s"]), node("Add", ["s", "h"], ["y"])],
-    "column": [node("Unsqueeze", ["x", "last"], ["c"]), node("MatMul", ["wt", "c"], ["m"]), node("Flatten", ["m"], ["y"])],
+    "column": [
+        node("Unsqueeze", ["x", "last"], ["c"]), node("MatMul", ["wt", "c"], ["m"]), node("Flatten", ["m"], ["y"]),
+    ],
     "double": [node("Add", ["x", "x"], ["y"])],
     "cast and identity": [node("Cast", ["x"], ["c"], to=1), node("Identity", ["c"], ["i"]), *dense_nodes("i", "y")],
     "reshape from the shape": [
@@ -233,6 +234,7 @@ UNSUPPORTED = {
     "Conv1d": (one("Conv", "k1"), "only images"),
     "MatMul": ([node("MatMul", ["x", "square"], ["y"])], "only one row per input"),
     "ceil_mode": (one("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), "partial windows"),
+    "auto_pad": (one("MaxPool", kernel_shape=[2, 2], auto_pad="SAME_LOWER", strides=[2, 5]), "is ambiguous"),
     "Pad": ([node("Pad", ["x", "pads"], ["p"]), node("Relu", ["p"], ["y"])], "directly in front of a Conv"),
     "Transpose": ([node("Transpose", ["x"], ["y"], perm=[1, 0, 2, 3])], "mixes the batch axis"),
     "Broadcast": ([node("GlobalMaxPool", ["x"], ["g"]), node("Add", ["x", "g"], ["y"])], "must be equal"),

@@ -30,9 +30,11 @@ def dumps(value: Any) -> str:
     infinity.
     """
     try:
-        return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as error:
         raise DataError(f"a result holds a number that is not finite: {error}") from error
+    # Lone surrogates (file names that are no UTF-8) become JSON escapes, so that the text can always be written.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def loads(cls: type[T], text: str | bytes, what: str) -> T:

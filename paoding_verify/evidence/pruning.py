@@ -68,3 +68,5 @@ class PruneTrace:
     anchors: Mapping[str, str | int | float]
     """Where the pruner's own anchors came from: source, count, eps, digest."""
     candidates: tuple[Candidate, ...] = ()
+    excluded: tuple[str, ...] = ()
+    """Activation layers, wholly or partly, that could not be pruned, each with the reason. Untrusted text."""

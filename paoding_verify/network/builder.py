@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from paoding_verify.errors import ModelError, UnsupportedOpError
-from paoding_verify.network.graph import AveragePool2d, Conv2d, MaxPool2d, Node, Op, Padding, Reshape, Shape
+from paoding_verify.network.graph import AveragePool2d, Conv2d, MaxPool2d, Node, Op, Padding, Reshape, Shape, parameters
 from paoding_verify.network.limits import LoadLimits
 from paoding_verify.network.onnx_fold import Constant
 from paoding_verify.network.shapes import output_shape
@@ -40,6 +40,9 @@ class Builder:
     """Whether the size of the batch is open."""
     limits: LoadLimits
     nodes: list[Node] = field(default_factory=list)
+    num_parameters: int = 0
+    num_elements: int = 0
+    """Of all values so far."""
 
     @property
     def lead(self) -> int:
@@ -54,8 +57,17 @@ class Builder:
             columns = prod(op.weight.shape[1:]) * op.groups * prod(shape[1:])
         elif isinstance(op, (AveragePool2d, MaxPool2d)):
             columns *= prod(op.kernel)
+        if isinstance(op, (Conv2d, AveragePool2d, MaxPool2d)):
+            (channels, height, width), (top, left, bottom, right) = inputs[0].shape, op.padding
+            columns = max(columns, channels * (height + top + bottom) * (width + left + right))
         if prod(shape) > self.limits.max_value_elements or columns > self.limits.max_columns:
             raise ModelError(f"a value of shape {shape} ({columns} window cells) is beyond the limits")
+        self.num_elements += prod(shape)
+        if self.num_elements > self.limits.max_total_elements:
+            raise ModelError(f"the activations up to here hold more than {self.limits.max_total_elements} numbers")
+        self.num_parameters += sum(array.size for array in parameters(op))
+        if self.num_parameters > self.limits.max_parameters:
+            raise ModelError(f"the layers up to here have more than {self.limits.max_parameters} parameters")
         self.nodes.append(Node(op, tuple(t.value for t in inputs), name))
         return Tensor(len(self.nodes), shape)
 

@@ -16,12 +16,18 @@ class LoadLimits:
     max_model_bytes: int = 2**31
     """Size of the file together with its external data."""
     max_elements: int = 2**28
-    """Numbers in one tensor of the file, or in one folded constant."""
+    """Numbers in one tensor of the file."""
+    max_folded_elements: int = 2**24
+    """Numbers in all constants that are computed while reading."""
+    max_parameters: int = 2**28
+    """Weights, biases, scales and shifts of all layers; shared weights count every time."""
     max_value_elements: int = 2**24
     """Numbers in one activation of one input."""
-    max_columns: int = 2**26
+    max_total_elements: int = 2**27
+    """Numbers in all activations of one input together."""
+    max_columns: int = 2**25
     """Numbers that all windows of one convolution or pooling layer see together, for one input."""
-    max_macs: int = 10**11
+    max_macs: int = 2 * 10**10
     """Multiply-accumulate operations of one inference."""
     max_nodes: int = 20_000
     """Nodes of the graph."""
@@ -31,7 +37,11 @@ class LoadLimits:
     """Characters of one name."""
 
 
-def clean(text: str) -> str:
-    """Text from a file, fit for a message: at most 100 characters, printable ones only."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[: MAX_SHOWN + 1])
-    return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
+def clean(text: str | bytes, length: int = MAX_SHOWN) -> str:
+    """Text from a file, fit for a message: at most `length` characters, printable ones only.
+
+    Bytes are what protobuf gives for text that is not valid.
+    """
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    shown = "".join(c if c.isprintable() else "?" for c in text[: length + 1])
+    return shown if len(shown) <= length else shown[: length - 3] + "..."

@@ -61,7 +61,7 @@ def _cast(arrays: Arrays, attributes: Attributes, limits: LoadLimits) -> npt.NDA
     if attributes["to"] not in DTYPES:
         raise ValueError(f"cast to type {attributes['to']}")
     with np.errstate(all="ignore"):
-        return arrays[0].astype(DTYPES[attributes["to"]][0])
+        return arrays[0].astype(DTYPES[attributes["to"]][0], copy=False)
 
 
 def _gather(arrays: Arrays, attributes: Attributes, limits: LoadLimits) -> npt.NDArray[Any]:
@@ -147,8 +147,8 @@ def _divide(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[An
 
 
 def _check_growth(count: int, limits: LoadLimits) -> None:
-    if not 0 <= count <= limits.max_elements:
-        raise ModelError(f"a constant of {count} values would be computed; the limit is {limits.max_elements}")
+    if not 0 <= count <= limits.max_folded_elements:
+        raise ModelError(f"a constant of {count} values would be computed; the limit is {limits.max_folded_elements}")
 
 
 FOLDERS: dict[str, Callable[[Arrays, Attributes, LoadLimits], npt.NDArray[Any]]] = {

@@ -48,6 +48,7 @@ class _Reader:
     def __init__(self, model: onnx.ModelProto, limits: LoadLimits) -> None:
         self._graph, self._functions, self._limits = model.graph, model.functions, limits
         self._opset = _opset(model)
+        self._num_folded = 0
         self._values: dict[str, Tensor | Constant] = {}
         self._add_initializers()
         (name, shape, batched, symbolic) = self._input()
@@ -136,7 +137,7 @@ class _Reader:
         attributes = attributes_of(node)
         constants = tuple(value for value in inputs if not isinstance(value, Tensor))
         if node.op_type in FOLDERS and len(constants) == len(inputs):
-            return fold(node.op_type, constants, attributes, self._limits)
+            return self._folded(fold(node.op_type, constants, attributes, self._limits))
         call = Call(node.op_type, name, inputs, attributes, self._opset, self._builder)
         if node.op_type == "Shape":
             return self._shape(call)
@@ -146,6 +147,12 @@ class _Reader:
         if node.op_type == "BatchNormalization" and sum(map(bool, node.output)) > 1:
             raise UnsupportedOpError("batch normalisation must be in inference mode, with one output")
         return HANDLERS[node.op_type](call)
+
+    def _folded(self, constant: Constant) -> Constant:
+        self._num_folded += constant.one.size if constant.one.base is None else 0  # views take no memory
+        if self._num_folded > self._limits.max_folded_elements:
+            raise ModelError(f"all constants that must be computed exceed {self._limits.max_folded_elements} values")
+        return constant
 
     def _shape(self, call: Call) -> Constant:
         shape = call.tensor().shape

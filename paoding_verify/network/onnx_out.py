@@ -116,6 +116,7 @@ def _emit(node: Node, inputs: list[str], output: str, name: str) -> list[onnx.No
     if isinstance(op, Permute):
         return [helper.make_node("Transpose", inputs, [output], name, perm=[0, *(a + 1 for a in op.axes)])]
     if isinstance(op, LeakyRelu):
+        _float32(np.array(op.slope), node)
         return [helper.make_node("LeakyRelu", inputs, [output], name, alpha=op.slope)]
     if isinstance(op, MaxPool2d):
         layout = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.padding}

@@ -71,7 +71,7 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            data = file.read(max_bytes + 1) if size <= max_bytes else b""
+            data = file.read(size + 1) if size <= max_bytes else b""
     except OSError as error:
         raise ModelError(f"cannot read {clean(str(path))}: {error.strerror}") from error
     if max(size, len(data)) > max_bytes:
@@ -148,9 +148,9 @@ def _inline(tensor: TensorProto, folder: Path, budget: int, limits: LoadLimits) 
 
 def _inside(folder: Path, location: str, name: str) -> Path:
     """The file that `location` names, if it is a plain file that lies in `folder` after all links are followed."""
-    relative = PurePosixPath(location)
-    plain = location.isprintable() and "\\" not in location and ":" not in location
-    if not location or not plain or relative.is_absolute() or ".." in relative.parts:
+    plain = isinstance(location, str) and location.isprintable() and "\\" not in location and ":" not in location
+    relative = PurePosixPath(location if plain else "/")
+    if not location or relative.is_absolute() or ".." in relative.parts:
         raise ModelError(f"tensor {name!r} keeps its data at {clean(location)!r}, outside the model's folder")
     path = folder / relative
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -172,11 +172,10 @@ def _all_tensors(model: onnx.ModelProto) -> list[TensorProto]:
 
 
 def _check_names(graph: onnx.GraphProto, limits: LoadLimits) -> None:
-    longest = limits.max_name_length
-    for node in graph.node:
-        for name in (node.name, node.op_type, *node.input, *node.output):
-            if len(name) > longest:
-                raise ModelError(f"a name in the model has {len(name)} characters; the limit is {longest}")
-    for tensor in graph.initializer:
-        if len(tensor.name) > longest:
-            raise ModelError(f"a name in the model has {len(tensor.name)} characters; the limit is {longest}")
+    names = [name for n in graph.node for name in (n.name, n.op_type, n.domain, *n.input, *n.output)]
+    names += [item.name for item in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)]
+    for name in (graph.name, *names):
+        if not isinstance(name, str):  # protobuf hands out invalid text as bytes
+            raise ModelError(f"the name {clean(name)!r} in the model is no valid text")
+        if len(name) > limits.max_name_length:
+            raise ModelError(f"a name in the model has {len(name)} characters; the limit is {limits.max_name_length}")

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from paoding_verify.errors import ConfigError, ModelError
-from paoding_verify.network.graph import Affine, Array, Conv2d, Dense, Network, Node, Op
+from paoding_verify.network.graph import Affine, Array, Conv2d, Dense, LeakyRelu, Network, Node, Op
 from paoding_verify.network.verify import check_against_runtime
 
 __all__ = ["as_float32", "with_normalisation"]
@@ -38,6 +38,8 @@ def _rounded(node: Node) -> Op:
         return replace(op, weight=to_float32(op.weight), bias=to_float32(op.bias), bias_magnitude=None, roundings=0)
     if isinstance(op, Affine):
         return Affine(to_float32(op.scale), to_float32(op.shift))
+    if isinstance(op, LeakyRelu):
+        return LeakyRelu(float(np.float32(op.slope)))
     return op
 
 

@@ -7,10 +7,11 @@ import numpy as np
 from paoding_verify.errors import EngineError, ModelError
 from paoding_verify.network.evaluate import evaluate, evaluate_op
 from paoding_verify.network.graph import Add, Affine, Array, Conv2d, Dense, Float32Array, Network
+from paoding_verify.network.limits import clean
 from paoding_verify.network.linear import absolute, product
 from paoding_verify.network.runtime import OnnxProgram
 
-__all__ = ["TOLERANCE", "check_against_runtime"]
+__all__ = ["NOISE_FACTOR", "TOLERANCE", "check_against_runtime", "compare_outputs"]
 
 TOLERANCE = 1e-4
 """Largest difference, relative to the largest output, that counts as floating-point error."""
@@ -29,11 +30,11 @@ def check_against_runtime(network: Network, onnx: bytes) -> None:
         program = OnnxProgram(onnx)
         for what, points in _inputs(network).items():
             actual = program.run(points)
-            _compare(network, points, actual, what)
+            compare_outputs(network, points, actual, what)
     except EngineError as error:
-        raise ModelError(f"the model cannot be run: {error}") from error
+        raise ModelError(f"the model cannot be run: {clean(str(error), 300)}") from error
     except (RuntimeError, ValueError, MemoryError) as error:
-        raise ModelError(f"onnxruntime fails on the model: {str(error)[:300]}") from error
+        raise ModelError(f"onnxruntime fails on the model: {clean(str(error), 300)}") from error
 
 
 def _inputs(network: Network) -> dict[str, Float32Array]:
@@ -49,7 +50,12 @@ def _inputs(network: Network) -> dict[str, Float32Array]:
     return {what: array.astype(np.float32) for what, array in points.items()}
 
 
-def _compare(network: Network, points: Float32Array, actual: Float32Array, what: str) -> None:
+def compare_outputs(network: Network, points: Float32Array, actual: Float32Array, what: str) -> None:
+    """Returns if `actual`, the outputs of another program at `points`, are the network's, up to float32 error.
+
+    Points at which float32 arithmetic overflows are left out. `what` describes the points in the message.
+    Raises: ModelError with the largest difference otherwise.
+    """
     with np.errstate(all="ignore"):
         exact = evaluate(network, points.astype(np.float64))
         noisy = [_noisy(network, points.astype(np.float64), seed) for seed in range(3)]
@@ -63,7 +69,7 @@ def _compare(network: Network, points: Float32Array, actual: Float32Array, what:
         difference = np.abs(actual - exact).max(initial=0.0)
     if not difference <= allowed:
         raise ModelError(
-            f"the network read from the model and onnxruntime disagree by {difference:.3g} on {what} "
+            f"the network that was read and the model itself disagree by {difference:.3g} on {what} "
             f"(largest output {scale:.3g}): the model does something that was not understood"
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 from paoding_verify.errors import ConfigError
@@ -15,12 +16,13 @@ from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Network
-from paoding_verify.robustness.input_splitting import MAX_FEATURES, split_inputs
+from paoding_verify.robustness.input_splitting import MAX_FEATURES, Splitter
 from paoding_verify.robustness.job import Job, shared_time
 from paoding_verify.robustness.stages import (
     Engines,
     attack_regions,
     bound_regions,
+    confirmed_margins,
     look_at_centres,
     open_jobs,
     prove_jobs,
@@ -89,10 +91,10 @@ def _split(engines: Engines, job: Job) -> None:
     """Input splitting of one job; settles it if that decides it."""
     config, region = engines.config, job.task.region
     with shared_time([job]):
-        outcome = split_inputs(
-            engines.network, engines.bounder, (region.lower, region.upper), job.prop, max_leaves=config.max_leaves,
-            limit_s=config.timeout_s - job.spent_s,
-        )  # fmt: skip
+        splitter = Splitter(engines.network, engines.bounder, config.max_leaves)
+        confirm = partial(confirmed_margins, engines, job.prop)
+        limit_s = config.timeout_s - job.spent_s
+        outcome = splitter.run((region.lower, region.upper), job.prop, confirm, limit_s=limit_s)
         job.attack = min(job.attack, outcome.attack)
         job.limit = outcome.limit
         if outcome.point is not None:

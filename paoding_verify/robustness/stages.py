@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
 from paoding_verify.attack import attack
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.evidence.certificate import Certificate
-from paoding_verify.network.graph import Float32Array, Network
+from paoding_verify.evidence.property import Property
+from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import stack_boxes
+from paoding_verify.robustness.input_splitting import BATCH, MAX_FEATURES
 from paoding_verify.robustness.job import Job, shared_time
 from paoding_verify.task import SearchConfig
 from paoding_verify.witness import find_witness
 
-__all__ = ["Engines", "attack_regions", "bound_regions", "look_at_centres", "open_jobs", "prove_jobs", "try_witness"]
+__all__ = [
+    "Engines",
+    "attack_regions",
+    "bound_regions",
+    "confirmed_margins",
+    "look_at_centres",
+    "open_jobs",
+    "prove_jobs",
+    "try_witness",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +49,8 @@ class Engines:
     @cached_property
     def bounder(self) -> LirpaBounder:
         """Bounds that are believed only until the checker has proved them."""
-        return LirpaBounder(self.network)
+        splits = prod(self.network.input_shape) <= MAX_FEATURES
+        return LirpaBounder(self.network, chunk=BATCH if splits else 64)
 
 
 def open_jobs(jobs: Sequence[Job], config: SearchConfig) -> list[Job]:
@@ -114,6 +127,17 @@ def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str, *, last: bool
             job.unknown(method, float(margin) if np.isfinite(margin) else None, engines.config.timeout_s)
         else:
             job.refusal = reason
+
+
+def confirmed_margins(engines: Engines, prop: Property, lower: Array, upper: Array) -> Array:
+    """The checker's lower bounds of a property's margin on boxes, in the arithmetic that is hardest to prove.
+
+    Shapes: lower, upper (n, *input_shape) -> (n,).
+    """
+    from paoding_verify.checker.crown import lower_bounds
+
+    semantics = "float32" if "float32" in engines.config.semantics else "real"
+    return prop.margins(lower_bounds(engines.network, lower, upper, prop.rows, prop.offsets, semantics=semantics))
 
 
 def try_witness(engines: Engines, job: Job, point: Float32Array, method: str) -> None:

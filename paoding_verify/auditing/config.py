@@ -1,0 +1,126 @@
+"""What an audit is asked to do: radii, number of regions, pruning target, effort of the search."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from paoding_verify.errors import ConfigError
+from paoding_verify.task import SearchConfig
+
+__all__ = ["MAX_CONFIG_BYTES", "AuditConfig", "read_toml"]
+
+MAX_CONFIG_BYTES = 1 << 20
+"""Larger configuration or policy files are refused."""
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Every setting of an audit.
+
+    Raises: ConfigError naming the setting that is out of range.
+    """
+
+    eps: tuple[float, ...] = (0.01,)
+    """Perturbation radii in input units; one region per anchor and radius."""
+    samples: int = 20
+    """Anchors drawn from the data, or synthesised."""
+    target_sparsity: float = 0.5
+    """Share of units to remove when the audit prunes by itself."""
+    method: str = "paoding"
+    """Pruning method."""
+    domain: tuple[float, float] | None = None
+    """Smallest and largest legal input value; None: unbounded for data, found by the synthesiser for anchors."""
+    delta: float | None = None
+    """Threshold of output_distance (logits); None: the largest |f - g| is bracketed."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """Effort of the search; its seed is the seed of the whole audit."""
+    data_split: str = ""
+    """How the pruner's anchors and the reported regions were kept apart, in words; empty: worked out by the audit."""
+    command: str = "paoding_verify.audit"
+    """The command line, or the library call, for the record."""
+
+    def __post_init__(self) -> None:
+        if not self.eps or not all(math.isfinite(eps) and eps >= 0 for eps in self.eps):
+            raise ConfigError(f"eps must be finite numbers of at least 0; got {list(self.eps)}")
+        if len(set(self.eps)) != len(self.eps):
+            raise ConfigError(f"eps names a radius twice: {list(self.eps)}")
+        if self.samples < 1:
+            raise ConfigError(f"samples must be at least 1; got {self.samples}")
+        if not 0 <= self.target_sparsity < 1:
+            raise ConfigError(f"target_sparsity must be at least 0 and less than 1; got {self.target_sparsity}")
+        if self.domain is not None and not (all(map(math.isfinite, self.domain)) and self.domain[0] < self.domain[1]):
+            raise ConfigError(f"domain must be two finite numbers LO < HI; got {list(self.domain)}")
+        if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
+            raise ConfigError(f"delta must be a finite number above 0; got {self.delta}")
+        if self.search.seed < 0:
+            raise ConfigError(f"seed must be at least 0; got {self.search.seed}")
+
+    @property
+    def seed(self) -> int:
+        """The one seed from which everything random is drawn."""
+        return self.search.seed
+
+    @staticmethod
+    def load(path: str | Path) -> AuditConfig:
+        """Reads audit.toml: the fields of this class and of SearchConfig as top-level keys.
+
+        Raises: ConfigError naming the key that is unknown, of the wrong type or out of range.
+        """
+        return AuditConfig().override(read_toml(path, "configuration"), where=Path(path).name)
+
+    def override(self, values: dict[str, Any], *, where: str = "options") -> AuditConfig:
+        """The configuration with some settings replaced; keys are fields of this class or of SearchConfig.
+
+        Raises: ConfigError naming the key that is unknown, of the wrong type or out of range.
+        """
+        own = {f.name: f for f in fields(AuditConfig) if f.name not in {"search", "data_split", "command"}}
+        inner = {f.name: f for f in fields(SearchConfig)}
+        for key in values:
+            if key not in own and key not in inner:
+                raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted({*own, *inner}))}")
+        fitted = {key: _fit(where, key, value) for key, value in values.items()}
+        try:
+            search = replace(self.search, **{key: value for key, value in fitted.items() if key in inner})
+            return replace(self, search=search, **{key: value for key, value in fitted.items() if key in own})
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+
+
+_NUMBERS = {"eps": float, "domain": float, "semantics": str}
+"""Settings that are lists, and the type of their items."""
+
+
+def _fit(where: str, key: str, value: Any) -> Any:
+    """The value in the type of its field; a whole number passes as a float. Raises: ConfigError naming the key."""
+    if key in _NUMBERS:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if key == "domain" and len(items) != 2:
+            raise ConfigError(f"{where}: key 'domain' takes two numbers LO HI; got {value!r}")
+        return tuple(_scalar(where, key, item, _NUMBERS[key]) for item in items)
+    if key == "method":
+        return _scalar(where, key, value, str)
+    whole = key not in {"target_sparsity", "timeout_s", "delta"}
+    return _scalar(where, key, value, int if whole else float)
+
+
+def _scalar(where: str, key: str, value: Any, wanted: type) -> Any:
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        words = {int: "a whole number", float: "a number", str: "a text"}[wanted]
+        raise ConfigError(f"{where}: key {key!r} takes {words}; got {type(value).__name__} {str(value)[:40]!r}")
+    return value
+
+
+def read_toml(path: str | Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file. Raises: ConfigError if it is missing, too large or no TOML."""
+    try:
+        if Path(path).stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{what} {path} is larger than {MAX_CONFIG_BYTES} bytes")
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"cannot read the {what} {path}: {error}") from error

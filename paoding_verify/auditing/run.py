@@ -1,0 +1,168 @@
+"""One audit from networks and regions to a result; also a certification and a comparison by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from paoding_verify.auditing.config import AuditConfig
+from paoding_verify.auditing.measures import Evidence
+from paoding_verify.auditing.members import binary_members
+from paoding_verify.auditing.metrics import accuracy_metrics
+from paoding_verify.auditing.policy import Policy
+from paoding_verify.auditing.provenance import describe
+from paoding_verify.auditing.records import region_records
+from paoding_verify.auditing.settle import refuse_contradictions, settle
+from paoding_verify.auditing.shipping import as_shipped
+from paoding_verify.auditing.tasks import labelled, pair_tasks, robustness_tasks, specification_tasks
+from paoding_verify.errors import InputError
+from paoding_verify.evidence.claim import Finding
+from paoding_verify.evidence.property import Property
+from paoding_verify.evidence.pruning import PruneTrace
+from paoding_verify.evidence.result import AuditResult
+from paoding_verify.network.graph import Network
+from paoding_verify.network.onnx_out import shipped_onnx
+from paoding_verify.network.record import model_record
+from paoding_verify.regions import Region
+from paoding_verify.task import Progress, Task
+
+__all__ = ["PAIR_KINDS", "audit", "certify_model", "compare_models"]
+
+PAIR_KINDS = ("top1_equivalent", "output_distance")
+"""What an audit asks about a pair on every region."""
+
+
+def audit(  # noqa: PLR0913 - the one call that takes everything
+    original: Network, pruned: Network, regions: Sequence[Region], *,
+    policy: Policy | None = None, config: AuditConfig | None = None, trace: PruneTrace | None = None,
+    progress: Progress | None = None,
+) -> AuditResult:  # fmt: skip
+    """Every claim about both networks and the pair, each CERTIFIED one proved twice, and the policy's verdict on them.
+
+    A region without a label gets the original's class at its centre. `trace` is the pruner's record; without it the
+    pruned network counts as given.
+    Raises: InputError if networks and regions do not fit together; SoundnessError if evidence contradicts itself.
+    """
+    config = config or AuditConfig()
+    _fit_together(original, pruned)
+    original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
+    regions = labelled(original, regions)
+    networks = {"original": original, "pruned": pruned}
+    findings = []
+    for subject, network in networks.items():
+        tasks = robustness_tasks(subject, network.num_outputs, regions)
+        findings += _certify(network, tasks, config, _stage(progress, f"claims about the {subject} network"))
+    tasks = pair_tasks(original.num_outputs, regions, kinds=PAIR_KINDS, delta=config.delta)
+    findings += _compare(original, pruned, tasks, config, trace, progress)
+    result = _result("audit", networks, regions, findings, config=config, trace=trace)
+    outcome = (policy or Policy.default()).apply(Evidence(result.claims, result.models))
+    return replace(result, policy=outcome)
+
+
+def certify_model(
+    network: Network, regions: Sequence[Region], *, properties: Sequence[Property] | None = None,
+    config: AuditConfig | None = None, progress: Progress | None = None,
+) -> AuditResult:  # fmt: skip
+    """Whether the network keeps its label on every region; with `properties`, whether property k holds on region k.
+
+    Raises: InputError if network, regions and properties do not fit together.
+    """
+    config = config or AuditConfig()
+    network = as_shipped(network, "original")
+    if properties is None:
+        regions = labelled(network, regions)
+        tasks = robustness_tasks("original", network.num_outputs, regions)
+    else:
+        if len(properties) != len(regions):
+            raise InputError(f"{len(regions)} regions need as many properties; got {len(properties)}")
+        tasks = specification_tasks(list(zip(regions, properties, strict=True)))
+    findings = _certify(network, tasks, config, _stage(progress, "claims about the network"))
+    return _result("certify", {"original": network}, regions, findings, config=config)
+
+
+def compare_models(
+    original: Network, pruned: Network, regions: Sequence[Region], *,
+    kinds: Sequence[str] = PAIR_KINDS, config: AuditConfig | None = None, progress: Progress | None = None,
+) -> AuditResult:  # fmt: skip
+    """Whether the pair decides alike on every region and how far its outputs are apart.
+
+    kinds: top1_equivalent, output_distance (with the configuration's delta; without one it is bracketed).
+    Raises: InputError if networks and regions do not fit together.
+    """
+    config = config or AuditConfig()
+    _fit_together(original, pruned)
+    original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
+    if not kinds or not set(kinds) <= set(PAIR_KINDS):
+        raise InputError(f"a comparison asks for {' or '.join(PAIR_KINDS)}; got {list(kinds)}")
+    regions = labelled(original, regions)
+    tasks = pair_tasks(original.num_outputs, regions, kinds=kinds, delta=config.delta)
+    findings = _compare(original, pruned, tasks, config, None, progress)
+    return _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
+
+
+def _certify(network: Network, tasks: Sequence[Task], config: AuditConfig, progress: Progress | None) -> list[Finding]:
+    from paoding_verify.robustness.certify import certify
+
+    return settle(lambda some: certify(network, some, config.search, progress=progress), tasks)
+
+
+def _compare(
+    original: Network, pruned: Network, tasks: Sequence[Task], config: AuditConfig, trace: PruneTrace | None,
+    progress: Progress | None,
+) -> list[Finding]:  # fmt: skip
+    from paoding_verify.equivalence.compare import compare
+
+    alignment, watch = trace.alignment if trace else None, _stage(progress, "claims about the pair")
+    return settle(
+        lambda some: compare(original, pruned, some, config.search, alignment=alignment, progress=watch), tasks
+    )
+
+
+def _fit_together(original: Network, pruned: Network) -> None:
+    """Raises: InputError if the networks differ in what they read or give."""
+    mine, theirs = ((n.input_shape, n.num_outputs) for n in (original, pruned))
+    if mine != theirs:
+        raise InputError(
+            f"the pruned network maps {theirs[0]} to {theirs[1]} outputs, the original {mine[0]} to {mine[1]}: "
+            "a pair must have the same inputs and outputs"
+        )
+
+
+def _stage(progress: Progress | None, name: str) -> Progress | None:
+    """Reports claims as steps of one named piece of work, whatever the cascade calls each of them."""
+    if progress is None:
+        return None
+    return lambda _, done, total: progress(name, done, total)
+
+
+def _result(
+    mode: str, networks: Mapping[str, Network], regions: Sequence[Region], findings: Sequence[Finding], *,
+    config: AuditConfig, trace: PruneTrace | None = None,
+) -> AuditResult:  # fmt: skip
+    claims = tuple(finding.claim for finding in findings)
+    refuse_contradictions(claims)
+    shipped = {role: shipped_onnx(network) for role, network in networks.items()}
+    return AuditResult(
+        mode=mode,
+        models=tuple(model_record(network, role) for role, network in networks.items()),
+        regions=region_records(regions),
+        claims=claims,
+        metrics=accuracy_metrics(claims),
+        policy=None,
+        pruning=trace,
+        provenance=describe(config, config.data_split or _split_words(mode, trace)),
+        files=binary_members(shipped, regions, findings),
+    )
+
+
+def _split_words(mode: str, trace: PruneTrace | None) -> str:
+    if mode == "certify":
+        return "One network alone: nothing was pruned."
+    if trace is None:
+        return "The pruned network was given; what it was pruned with is not known to the audit."
+    if trace.anchors.get("source") == "synthesised":
+        return (
+            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; no region "
+            "of this report, and no row of its data, was used to choose, compensate or repair."
+        )
+    return "The pruner was given regions by its caller; whether they are among the regions reported here is not known."

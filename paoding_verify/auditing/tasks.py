@@ -1,0 +1,69 @@
+"""The questions of an audit: one task per claim, with ids that name subject, kind and region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from paoding_verify.errors import InputError, RegionError
+from paoding_verify.evidence.property import Property, decides_like, distance_at_most, predicts
+from paoding_verify.network.graph import Network
+from paoding_verify.regions import Region
+from paoding_verify.task import Task
+
+__all__ = ["labelled", "pair_tasks", "robustness_tasks", "specification_tasks"]
+
+
+def labelled(network: Network, regions: Sequence[Region]) -> list[Region]:
+    """The regions, each with a label: its own, else the network's class at its centre.
+
+    Raises: InputError if there is none, an id occurs twice, or a label is no class; RegionError if a shape differs.
+    """
+    if not regions:
+        raise InputError("there is no region to look at: give data with at least one row")
+    if len({region.id for region in regions}) != len(regions):
+        raise InputError("two regions have the same id: give every region an id of its own")
+    for region in regions:
+        if region.lower.shape != network.input_shape:
+            raise RegionError(
+                f"region {region.id} has shape {region.lower.shape}; network {network.name!r} takes "
+                f"{network.input_shape}: reshape the data or give the right model"
+            )
+        if region.label is not None and not 0 <= region.label < network.num_outputs:
+            raise InputError(f"region {region.id}: label {region.label} is no class of {network.num_outputs} outputs")
+    classes = network.forward(np.stack([region.centre for region in regions])).argmax(axis=1)
+    return [
+        region if region.label is not None else replace(region, label=int(found))
+        for region, found in zip(regions, classes, strict=True)
+    ]
+
+
+def robustness_tasks(subject: str, num_outputs: int, regions: Sequence[Region]) -> list[Task]:
+    """top1_robust for the label of every region."""
+    wanted = {label: predicts(label, num_outputs) for label in {r.label for r in regions} if label is not None}
+    return [_task("top1_robust", subject, r, wanted[r.label]) for r in regions if r.label is not None]
+
+
+def specification_tasks(pairs: Sequence[tuple[Region, Property]]) -> list[Task]:
+    """vnnlib for every box of a specification; the specification is unsat exactly if every one holds."""
+    return [_task("vnnlib", "original", region, prop) for region, prop in pairs]
+
+
+def pair_tasks(
+    num_outputs: int, regions: Sequence[Region], *, kinds: Sequence[str], delta: float | None = None
+) -> list[Task]:
+    """top1_equivalent and output_distance, as asked for, for every region; without delta the distance is bracketed."""
+    tasks = []
+    for kind in kinds:
+        prop = decides_like(num_outputs) if kind == "top1_equivalent" else None
+        threshold = delta if kind == "output_distance" else None
+        if threshold is not None:
+            prop = distance_at_most(threshold, num_outputs)
+        tasks += [_task(kind, "pair", region, prop, threshold) for region in regions]
+    return tasks
+
+
+def _task(kind: str, subject: str, region: Region, prop: Property | None, delta: float | None = None) -> Task:
+    return Task(f"{subject}/{kind}/{region.id}", kind, subject, region, prop, delta)

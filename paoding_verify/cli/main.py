@@ -1,0 +1,59 @@
+"""Entry point: parse, run a verb, turn errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from paoding_verify.cli.parser import build_parser
+from paoding_verify.errors import PaodingError
+
+__all__ = ["main"]
+
+INTERNAL_ERROR = 4
+BAD_INPUT = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code; users see a traceback only with --debug."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(arguments)
+    args.command_line = " ".join(["paoding-verify", *arguments])
+    if not args.debug:
+        _calm_libraries()
+    try:
+        return int(args.run(args))
+    except PaodingError as error:
+        return _fail(args.debug, str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at exit
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _fail(args.debug, "interrupted; nothing was written", INTERRUPTED)
+    except OSError as error:
+        return _fail(args.debug, f"cannot read or write {error.filename or 'a file'}: {error.strerror}", BAD_INPUT)
+    except Exception as error:  # whatever a library raises, a user gets a sentence
+        words = f"internal error, {type(error).__name__}: {error} (run again with --debug for the traceback)"
+        return _fail(args.debug, words, INTERNAL_ERROR)
+
+
+def _fail(debug: bool, message: str, code: int) -> int:
+    """Prints the sentence; with --debug the traceback as well. To be called while the exception is handled."""
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"paoding-verify: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _calm_libraries() -> None:
+    """Warnings and log lines of the engines are for developers: silent without --debug."""
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)

@@ -1,0 +1,51 @@
+"""Options that several verbs share. None means "not given": the configuration's or the default value stands."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["add_effort", "add_model", "add_output", "add_regions", "given_settings"]
+
+SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "seed", "timeout_s", "smt_samples")
+"""Options that are fields of AuditConfig or SearchConfig."""
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """How to read the model files."""
+    group = parser.add_argument_group("models")
+    group.add_argument("--arch", metavar="FILE.py:NAME", help="NAME() makes the module that a weights file belongs to")
+    group.add_argument("--input-shape", metavar="D", type=int, nargs="+", help="shape of one input, without the batch")
+    group.add_argument("--mean", metavar="M", type=float, nargs="+", help="normalisation put in front: (x - M) / S")
+    group.add_argument("--std", metavar="S", type=float, nargs="+", help="normalisation put in front: (x - M) / S")
+
+
+def add_regions(parser: argparse.ArgumentParser) -> None:
+    """Where the regions come from."""
+    group = parser.add_argument_group("regions")
+    group.add_argument(
+        "--data", metavar="FILE.npz", help="x (N, ...) in input units or uint8, optional y; default: synthesised"
+    )
+    group.add_argument("--samples", metavar="N", type=int, help="anchors drawn by the seed (default 20)")
+    group.add_argument("--eps", metavar="E", type=float, nargs="+", help="radii in input units (default 0.01)")
+    group.add_argument("--norm", choices=["linf"], default="linf", help="the norm of the radius")
+    group.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
+
+
+def add_effort(parser: argparse.ArgumentParser) -> None:
+    """How hard to try, and from which seed."""
+    group = parser.add_argument_group("search")
+    group.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
+    group.add_argument("--timeout", metavar="SECONDS", type=float, dest="timeout_s", help="per claim (default 30)")
+    group.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """What appears on the terminal."""
+    group = parser.add_argument_group("terminal")
+    group.add_argument("--quiet", action="store_true", help="no progress")
+    group.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, object]:
+    """The options that were given and are settings of an audit."""
+    return {name: value for name in SETTINGS if (value := getattr(args, name, None)) is not None}

@@ -1,0 +1,78 @@
+"""`certify MODEL --data D --eps E`, or `certify MODEL --vnnlib SPEC`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paoding_verify.cli import options
+
+if TYPE_CHECKING:
+    from paoding_verify.auditing.config import AuditConfig
+    from paoding_verify.evidence.result import AuditResult
+    from paoding_verify.network.graph import Network
+    from paoding_verify.task import Progress
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this verb."""
+    parser.add_argument("model", metavar="MODEL", help="the network")
+    parser.add_argument("--vnnlib", metavar="SPEC", type=Path, help="a VNN-LIB specification instead of data and eps")
+    parser.add_argument(
+        "-o", "--output", metavar="PATH", type=Path, help="write the result: FILE.json, or a bundle folder"
+    )
+    options.add_model(parser)
+    options.add_regions(parser)
+    options.add_effort(parser)
+    options.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the summary; for a specification the last line is unsat, sat (with its witness) or unknown."""
+    from paoding_verify.auditing.run import certify_model
+    from paoding_verify.cli.inputs import read_model, read_regions, read_settings
+    from paoding_verify.cli.output import prepare, store
+    from paoding_verify.cli.progress import reporting
+    from paoding_verify.cli.summary import exit_code, print_result
+    from paoding_verify.errors import ConfigError
+
+    config = read_settings(args)
+    if args.vnnlib and (args.data or args.eps or args.samples or args.domain):
+        raise ConfigError("--vnnlib brings its own boxes: leave out --data, --eps, --samples and --domain")
+    prepare(args.output)
+    network = read_model(args.model, args)
+    with reporting(args.quiet) as progress:
+        if args.vnnlib:
+            result = _specification(network, args.vnnlib, config, progress)
+        else:
+            result = certify_model(network, read_regions(network, args, config), config=config, progress=progress)
+    print_result(result, as_json=args.json, written=store(result, args.output))
+    if args.vnnlib and not args.json:
+        print(_answer(result))
+    return exit_code(result)
+
+
+def _specification(network: Network, spec: Path, config: AuditConfig, progress: Progress | None) -> AuditResult:
+    from paoding_verify.auditing.run import certify_model
+    from paoding_verify.vnnlib import read_vnnlib
+
+    pairs = read_vnnlib(spec, network.input_shape, network.num_outputs)
+    regions, properties = [region for region, _ in pairs], [prop for _, prop in pairs]
+    return certify_model(network, regions, properties=properties, config=config, progress=progress)
+
+
+def _answer(result: AuditResult) -> str:
+    """unsat, unknown, or a witness in VNN-COMP form and then sat: the answer is the last line."""
+    import numpy as np
+
+    from paoding_verify.evidence.verdict import Verdict
+    from paoding_verify.vnnlib import write_witness
+
+    for claim in result.claims:
+        if claim.witness is not None:
+            point, outputs = claim.witness.input, claim.witness.outputs_original or ()
+            return f"{write_witness(np.array(point), np.array(outputs))}\nsat"
+    return "unsat" if all(claim.verdict is Verdict.CERTIFIED for claim in result.claims) else "unknown"

@@ -1,0 +1,64 @@
+"""`check DIR`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paoding_verify.checker.bundle import BundleReport
+
+__all__ = ["configure", "run"]
+
+REFUSED = 5
+MAX_LINES = 20
+"""Refusals that are listed; --json lists all."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this verb."""
+    parser.add_argument("bundle", metavar="DIR", type=Path, help="folder that `audit -o` wrote")
+    parser.add_argument(
+        "--samples", metavar="N", type=int, help="check so many claims, drawn by the seed (default: all)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the sample (default 0)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout, nothing else there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Proves every certified claim again and replays every witness; 5 if anything is refused."""
+    from paoding_verify.checker.bundle import check_bundle
+    from paoding_verify.cli.progress import reporting
+    from paoding_verify.errors import ConfigError, DataError, IntegrityError
+    from paoding_verify.evidence.codec import dumps
+
+    if args.seed < 0 or (args.samples is not None and args.samples < 1):
+        raise ConfigError("--samples must be at least 1, --seed at least 0")
+    try:
+        with reporting(args.quiet) as progress:
+            report = check_bundle(args.bundle, progress=progress, samples=args.samples, seed=args.seed)
+    except DataError as error:
+        if (args.bundle / "manifest.json").is_file():  # a bundle that was damaged, not a folder of something else
+            raise IntegrityError(str(error)) from error
+        raise
+    if args.json:
+        print(dumps({"ok": report.ok, **vars(report)}), end="")
+    else:
+        _print(report)
+    return 0 if report.ok else REFUSED
+
+
+def _print(report: BundleReport) -> None:
+    from paoding_verify.report.text import visible
+
+    found = [*report.problems, *(f"{claim}: {why}" for claim, why in report.refused)]
+    for line in found[:MAX_LINES]:
+        print(f"refused: {visible(line)}")
+    if len(found) > MAX_LINES:
+        print(f"and {len(found) - MAX_LINES} more; --json lists all")
+    print(f"{len(report.reproved)} claims hold, {len(report.refused)} refused, {len(report.unchecked)} not checked")
+    for why in sorted({why for _, why in report.unchecked}):
+        print(f"not checked, {sum(reason == why for _, reason in report.unchecked)}: {visible(why)}")
+    print("the bundle holds what it says" if report.ok else "the bundle does not hold what it says")

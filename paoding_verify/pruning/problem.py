@@ -1,0 +1,77 @@
+"""What every pruning method is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from paoding_verify.evidence.pruning import Move, PruneStep
+from paoding_verify.network.evaluate import evaluate_all
+from paoding_verify.network.graph import Float32Array, Network
+from paoding_verify.pruning.groups import UnitMap
+from paoding_verify.pruning.signal import CertifiedSignal
+from paoding_verify.task import Progress
+
+__all__ = ["PruneOutcome", "PruneProblem", "moves_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class PruneProblem:
+    """One pruning task, prepared: a method only decides what to remove and how to make up for it."""
+
+    original: Network
+    """With float32 parameters."""
+    units: UnitMap
+    plan: tuple[tuple[int, ...], ...]
+    """For each step, how many atoms of each group are gone after it."""
+    signal: CertifiedSignal
+    inputs: Float32Array
+    """(M, *input_shape) synthetic inputs for saliency and compensation, disjoint from the anchors."""
+    rng: np.random.Generator
+    """The only source of randomness of a method."""
+    progress: Progress
+    """Called with removed units so far."""
+
+    @cached_property
+    def targets(self) -> list[Float32Array]:
+        """Every value of the original at the inputs, the inputs first: what compensation tries to restore."""
+        return evaluate_all(self.original, self.inputs)
+
+    @property
+    def num_units(self) -> int:
+        """Units of the original."""
+        return sum(self.original.num_units)
+
+    def sparsity(self, removed: Iterable[int]) -> float:
+        """Fraction of the original's units that these atoms stand for."""
+        gone = set(removed)
+        return sum(g.multiplicity for g in self.units.groups for a in g.atoms if a in gone) / self.num_units
+
+
+@dataclass(frozen=True, eq=False)
+class PruneOutcome:
+    """What a method decided."""
+
+    network: Network
+    """Of the original's shapes, with the removed atoms masked and the rest compensated."""
+    removed: frozenset[int]
+    """Atoms."""
+    steps: tuple[PruneStep, ...]
+
+
+def moves_of(
+    units: UnitMap, atoms: Sequence[int], partners: dict[int, int], *, energy: float | None = None, reason: str = ""
+) -> tuple[Move, ...]:
+    """One move for every unit of these atoms, with the unit of the partner in the same layer."""
+    moves = []
+    for group in units.groups:
+        place = {atom: k for k, atom in enumerate(group.atoms)}
+        for atom in atoms:
+            if atom in place:
+                taker = group.members[place[partners[atom]]] if atom in partners else (None,) * group.multiplicity
+                for (layer, unit), kept in zip(group.members[place[atom]], taker, strict=True):
+                    moves.append(Move(layer, kept[1] if kept else None, unit, energy, reason))
+    return tuple(moves)

@@ -1,0 +1,23 @@
+"""A result without its running times, and the times by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from paoding_verify.evidence.result import AuditResult
+
+__all__ = ["timings", "without_timings"]
+
+
+def without_timings(result: AuditResult) -> AuditResult:
+    """The same result with every elapsed_s removed: equal searches give equal bytes."""
+    pruning = result.pruning
+    if pruning is not None:
+        pruning = replace(pruning, steps=tuple(replace(step, elapsed_s=None) for step in pruning.steps))
+    claims = tuple(replace(claim, elapsed_s=None) for claim in result.claims)
+    return replace(result, claims=claims, pruning=pruning)
+
+
+def timings(result: AuditResult) -> dict[str, float]:
+    """Claim id -> seconds, for the claims whose time was measured."""
+    return {claim.id: claim.elapsed_s for claim in result.claims if claim.elapsed_s is not None}

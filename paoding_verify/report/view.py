@@ -1,0 +1,212 @@
+"""What the page shows, computed from an audit result: templates only lay it out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from markupsafe import Markup
+
+from paoding_verify.evidence.claim import Claim
+from paoding_verify.evidence.result import AuditResult, LayerRecord, ModelRecord, RegionRecord
+from paoding_verify.evidence.verdict import Verdict
+from paoding_verify.report import charts, tables, wording
+from paoding_verify.report.pictures import as_pixels, png
+
+__all__ = ["MAX_WITNESSES", "Comparison", "LayerRow", "View", "WitnessView", "build_view"]
+
+MAX_WITNESSES = 12
+"""Witnesses shown one by one; the others stand in audit.json."""
+MAX_FEATURES = 24
+"""Features listed for a witness that is no picture."""
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer, before and after."""
+
+    original: LayerRecord | None
+    pruned: LayerRecord | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of both networks."""
+
+    name: str
+    values: tuple[str, ...]
+    """One per network, in the order of the models."""
+    ratio: float | None
+    """Pruned / original; None where there is one network, or it divides by zero."""
+
+
+@dataclass(frozen=True)
+class WitnessView:
+    """A witness, ready to be laid out."""
+
+    claim: Claim
+    picture: str | None
+    """Data URI, or None where the input is no picture."""
+    features: tuple[tuple[int, float], ...]
+    """(index, value) of the first features, for inputs that are no picture."""
+    num_features: int
+    outputs: tuple[tuple[int, float | None, float | None], ...]
+    """(class, original, pruned)."""
+    top_original: int | None
+    top_pruned: int | None
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything the page shows."""
+
+    result: AuditResult
+    title: str
+    decision: str
+    explanation: tuple[str, ...]
+    counts: dict[str, int]
+    eps: tuple[float, ...]
+    """Ascending, without duplicates."""
+    num_inputs: int
+    """Largest number of regions that share one eps."""
+    num_boxes: int
+    """Regions without a single radius."""
+    rechecked: tuple[int, int]
+    """(re-proved, CERTIFIED)."""
+    replayed: tuple[int, int]
+    """(replayed, VIOLATED)."""
+    comparisons: tuple[Comparison, ...]
+    layers: tuple[LayerRow, ...]
+    metrics: tuple[tables.MetricRow, ...]
+    methods: tuple[tables.MethodRow, ...]
+    questions: tuple[tables.PropertyRow, ...]
+    """Claims by kind and subject, over all eps and delta."""
+    properties: tuple[tables.PropertyRow, ...]
+    """Claims by kind, subject, eps and delta."""
+    smt: tuple[tables.SmtRow, ...]
+    distances: tuple[tables.Quantiles, ...]
+    margins: tuple[tables.Quantiles, ...]
+    sources: tuple[tuple[str, int], ...]
+    """(where regions came from, how many)."""
+    flows: tuple[tuple[str, str, int], ...]
+    """(outcome of the original, of the pruned network, regions)."""
+    open_claims: tuple[Claim, ...]
+    """Violated, then error, then unknown."""
+    certified: tuple[Claim, ...]
+    witnesses: tuple[WitnessView, ...]
+    num_witnesses: int
+    """Including those not shown."""
+    charts: dict[str, Markup]
+    """Name -> inline SVG; a chart without data is missing."""
+
+
+def build_view(result: AuditResult) -> View:
+    """The view model of a result: equal results give equal views."""
+    by_verdict = {v: [c for c in result.claims if c.verdict is v] for v in (*Verdict, None)}
+    violated, proved = by_verdict[Verdict.VIOLATED], by_verdict[Verdict.CERTIFIED]
+    radii = Counter(region.eps for region in result.regions)
+    witnesses = [c for c in violated if c.witness is not None]
+    flows, pairs, brackets = tables.flows(result), tables.margin_pairs(result), tables.distance_pairs(result)
+    return View(
+        result=result,
+        title=wording.headline(result),
+        decision=wording.decision(result),
+        explanation=tuple(wording.explanation(result)),
+        counts=result.counts,
+        eps=tuple(sorted({e for e in radii if e is not None} | {c.eps for c in result.claims if c.eps is not None})),
+        num_inputs=max((n for e, n in radii.items() if e is not None), default=0),
+        num_boxes=radii[None],
+        rechecked=(sum(c.rechecked for c in proved), len(proved)),
+        replayed=(sum(c.rechecked for c in violated), len(violated)),
+        comparisons=_comparisons(result.models),
+        layers=_layers(result.models),
+        metrics=tables.metric_rows(result),
+        methods=tables.method_rows(result),
+        questions=tables.property_rows(result, by_radius=False),
+        properties=tables.property_rows(result),
+        smt=tables.smt_rows(result),
+        distances=tables.quantiles(
+            (("found by attack", [a for a, _ in brackets]), ("proved bound", [b for _, b in brackets]))
+        ),
+        margins=tables.quantiles(
+            (
+                ("original", [a for a, _ in pairs]),
+                ("pruned", [b for _, b in pairs]),
+                ("change", [b - a for a, b in pairs]),
+            )
+        ),
+        sources=_sources(result.regions),
+        flows=tuple((a, b, n) for (a, b), n in flows.items()),
+        open_claims=(*violated, *by_verdict[None], *by_verdict[Verdict.UNKNOWN]),
+        certified=tuple(proved),
+        witnesses=tuple(_witness(c, result) for c in witnesses[:MAX_WITNESSES]),
+        num_witnesses=len(witnesses),
+        charts=_charts(result, flows, pairs, brackets),
+    )
+
+
+def _charts(
+    result: AuditResult,
+    flows: dict[tuple[str, str], int],
+    pairs: list[tuple[float, float]],
+    brackets: list[tuple[float, float]],
+) -> dict[str, Markup]:
+    drawn = {}
+    curves = tables.curves(result)
+    if curves:
+        single = all(len(curve.eps) == 1 for curve in curves)
+        drawn["accuracy"] = charts.accuracy_bars(curves) if single else charts.accuracy_curve(curves)
+    if flows:
+        drawn["flow"] = charts.flow(flows)
+    if len(pairs) > 1:
+        drawn["margins"] = charts.margins(pairs)
+    if brackets:
+        drawn["distance"] = charts.brackets(brackets)
+    if result.pruning and result.pruning.steps:
+        drawn["trace"] = charts.trace(
+            [(s.sparsity, s.certified_margin, s.energy, len(s.accepted), len(s.rejected)) for s in result.pruning.steps]
+        )
+    return drawn
+
+
+def _comparisons(models: tuple[ModelRecord, ...]) -> tuple[Comparison, ...]:
+    figures = (
+        ("parameters", [m.num_parameters for m in models]),
+        ("multiply-accumulate operations", [m.num_macs for m in models]),
+        ("units (activation layers)", [sum(m.num_units) for m in models]),
+        ("size of the ONNX file (bytes)", [m.size_bytes for m in models]),
+    )
+    return tuple(
+        Comparison(
+            name, tuple(f"{v:,}" for v in values), values[1] / values[0] if len(values) == 2 and values[0] else None
+        )
+        for name, values in figures
+    )
+
+
+def _layers(models: tuple[ModelRecord, ...]) -> tuple[LayerRow, ...]:
+    by_role = {m.role: m.layers for m in models}
+    return tuple(LayerRow(a, b) for a, b in zip_longest(by_role.get("original", ()), by_role.get("pruned", ())))
+
+
+def _sources(regions: tuple[RegionRecord, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(Counter(r.source.split("[", 1)[0] or "not stated" for r in regions).most_common(12))
+
+
+def _witness(claim: Claim, result: AuditResult) -> WitnessView:
+    witness = claim.witness
+    if witness is None:
+        raise ValueError(f"claim {claim.id} has no witness")
+    pixels = as_pixels(witness.input, result.models[0].input_shape) if result.models else None
+    original, pruned = witness.outputs_original or (), witness.outputs_pruned or ()
+    outputs = tuple((k, a, b) for k, (a, b) in enumerate(zip_longest(original, pruned)))
+    return WitnessView(
+        claim=claim,
+        picture=png(pixels) if pixels is not None else None,
+        features=() if pixels is not None else tuple(enumerate(witness.input[:MAX_FEATURES])),
+        num_features=len(witness.input),
+        outputs=outputs[:MAX_FEATURES],
+        top_original=original.index(max(original)) if original else None,
+        top_pruned=pruned.index(max(pruned)) if pruned else None,
+    )

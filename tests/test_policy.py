@@ -1,0 +1,157 @@
+"""Policies: intervals, outcomes, and files that do not fit."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from paoding_verify.auditing.measures import RULES, Evidence
+from paoding_verify.auditing.policy import Policy
+from paoding_verify.errors import ConfigError
+from paoding_verify.evidence.claim import Claim
+from paoding_verify.evidence.result import ModelRecord
+from paoding_verify.evidence.verdict import Outcome, Verdict
+
+LETTERS = {"c": Verdict.CERTIFIED, "v": Verdict.VIOLATED, "u": Verdict.UNKNOWN, "e": None}
+
+
+def claims(subject: str, kind: str, verdicts: str, *, eps: float = 0.01) -> list[Claim]:
+    """One claim per letter: certified, violated, unknown, error. Violated centres have a negative margin."""
+    return [
+        Claim(
+            id=f"{subject}/{kind}/{k}/{eps}", kind=kind, subject=subject, region=f"r{k}", eps=eps, label=0,
+            verdict=LETTERS[letter], method="test", rechecked=letter in "cv",
+            margin=None if letter == "e" else -1.0 if letter == "v" else 1.0,
+        )
+        for k, letter in enumerate(verdicts)
+    ]  # fmt: skip
+
+
+def model(role: str, num_units: tuple[int, ...]) -> ModelRecord:
+    return ModelRecord(role, role, "onnx", "", "", "", 0, (4,), 3, 10, num_units, 10, ())
+
+
+def interval(rule: str, *found: Claim, models: tuple[ModelRecord, ...] = ()) -> tuple[float, float]:
+    return RULES[rule].measure(Evidence(found, models))
+
+
+def test_unknown_and_errors_are_decided_against_and_in_favour() -> None:
+    found = claims("pruned", "top1_robust", "ccvue" + "c" * 5)
+    assert interval("min_certified_accuracy", *found) == pytest.approx((0.7, 0.9))
+    assert interval("min_natural_accuracy", *found) == pytest.approx((0.8, 0.9))
+
+
+def test_the_worst_radius_counts() -> None:
+    near, far = claims("pruned", "top1_robust", "cccc"), claims("pruned", "top1_robust", "cvvu", eps=0.1)
+    assert interval("min_certified_accuracy", *near, *far) == (0.25, 0.5)
+
+
+def test_preserved_ratio_divides_by_what_the_original_may_reach() -> None:
+    before, after = claims("original", "top1_robust", "ccuv"), claims("pruned", "top1_robust", "cuvv")
+    assert interval("min_preserved_certified_ratio", *before, *after) == pytest.approx((1 / 3, 1.0))
+
+
+def test_preserved_ratio_is_one_where_there_was_nothing_to_preserve() -> None:
+    before, after = claims("original", "top1_robust", "vvvv"), claims("pruned", "top1_robust", "vvvv")
+    assert interval("min_preserved_certified_ratio", *before, *after) == (1.0, 1.0)
+
+
+def test_preserved_ratio_stays_finite_where_the_original_may_have_no_robust_region() -> None:
+    before, after = claims("original", "top1_robust", "uuuu"), claims("pruned", "top1_robust", "cccc")
+    assert interval("min_preserved_certified_ratio", *before, *after) == (1.0, 4.0)
+
+
+def test_equivalence_rates_mirror_each_other() -> None:
+    found = claims("pair", "top1_equivalent", "ccvu")
+    assert interval("max_equivalence_violated_rate", *found) == (0.25, 0.5)
+    assert interval("min_equivalence_certified_rate", *found) == (0.5, 0.75)
+
+
+def test_distance_lies_between_the_best_attack_and_the_largest_bound() -> None:
+    first, second = claims("pair", "output_distance", "uu")
+    found = replace(first, attack=0.2, bound=0.5), replace(second, attack=0.1, bound=0.9)
+    assert interval("max_certified_distance", *found) == (0.2, 0.9)
+    assert interval("max_certified_distance", found[0], replace(second, attack=0.3)) == (0.3, sys.float_info.max)
+
+
+def test_distance_with_a_threshold_says_what_its_verdict_says() -> None:
+    certified, violated = (replace(c, delta=0.5) for c in claims("pair", "output_distance", "cv"))
+    assert interval("max_certified_distance", certified) == (0.0, 0.5)
+    assert interval("max_certified_distance", violated) == (0.5, sys.float_info.max)
+
+
+def test_natural_drop_and_sparsity_and_rechecks() -> None:
+    before, after = claims("original", "top1_robust", "cccc"), claims("pruned", "top1_robust", "ccvv")
+    assert interval("max_natural_accuracy_drop", *before, *after) == (0.5, 0.5)
+    models = (model("original", (10, 10)), model("pruned", (10, 5)))
+    assert interval("min_sparsity", models=models) == (0.25, 0.25)
+    doubtful = replace(before[0], rechecked=False)
+    assert interval("min_rechecked_rate", doubtful, *before[1:]) == (0.75, 0.75)
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"min_rechecked_rate"}))
+def test_no_evidence_is_inconclusive(rule: str) -> None:
+    outcome = Policy("p", {rule: 0.5}).apply(Evidence((), ()))
+    assert outcome.outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "outcome"),
+    [("cccc", Outcome.PASS), ("cccu", Outcome.PASS), ("ccuu", Outcome.INCONCLUSIVE), ("ccvv", Outcome.FAIL)],
+)
+def test_only_an_interval_on_one_side_decides(verdicts: str, outcome: Outcome) -> None:
+    evidence = Evidence(claims("pruned", "top1_robust", verdicts), ())
+    assert Policy("p", {"min_certified_accuracy": 0.75}).apply(evidence).outcome is outcome
+
+
+def test_one_failing_rule_outweighs_an_inconclusive_one() -> None:
+    evidence = Evidence(claims("pruned", "top1_robust", "vvuu"), ())
+    outcome = Policy("p", {"min_sparsity": 0.5, "min_certified_accuracy": 0.75}).apply(evidence)
+    assert [rule.outcome for rule in outcome.rules] == [Outcome.INCONCLUSIVE, Outcome.FAIL]
+    assert outcome.outcome is Outcome.FAIL
+
+
+def test_a_file_gives_name_and_thresholds(tmp_path: Path) -> None:
+    path = tmp_path / "strict.toml"
+    path.write_text("min_certified_accuracy = 1\nmax_certified_distance = 2.5\n")
+    policy = Policy.load(path)
+    assert (policy.name, dict(policy.rules)) == (
+        "strict.toml",
+        {"min_certified_accuracy": 1, "max_certified_distance": 2.5},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("min_accuracy = 0.5", "min_accuracy"),
+        ("min_certified_accuracy = 1.5", "min_certified_accuracy"),
+        ("min_certified_accuracy = -0.1", "min_certified_accuracy"),
+        ("min_certified_accuracy = nan", "min_certified_accuracy"),
+        ("min_certified_accuracy = true", "min_certified_accuracy"),
+        ('min_certified_accuracy = "high"', "min_certified_accuracy"),
+        ("[min_certified_accuracy]\nx = 1", "min_certified_accuracy"),
+        ("", "no rule"),
+        ("min_certified_accuracy = ", "cannot read"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        Policy.load(path)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        Policy.load(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read"):
+        Policy.load(tmp_path / "binary.toml")
+
+
+def test_the_default_policy_is_valid() -> None:
+    assert set(Policy.default().rules) <= set(RULES)

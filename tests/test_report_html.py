@@ -1,0 +1,224 @@
+"""The page: what it says, what it escapes, what it never does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import jinja2
+import pytest
+
+from paoding_verify.evidence.claim import Witness
+from paoding_verify.evidence.result import AuditResult
+from paoding_verify.evidence.verdict import Outcome, Verdict
+from paoding_verify.report import html
+from paoding_verify.report.html import render_html
+from paoding_verify.report.text import visible
+from paoding_verify.report.view import MAX_WITNESSES
+from tests.audits import PAYLOAD, audit_example, certify_example, compare_example, every_example, large_example
+
+EXAMPLES = every_example()
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page, as a browser would see them."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.in_style = False
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self.in_style = tag == "style"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_style = False
+
+    def handle_data(self, data: str) -> None:
+        if not self.in_style:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module", params=sorted(EXAMPLES))
+def page(request: pytest.FixtureRequest) -> Page:
+    return Page(render_html(EXAMPLES[request.param]))
+
+
+def test_a_page_has_no_script_and_asks_nobody_for_anything(page: Page):
+    assert not {name for name, _ in page.tags} & {
+        "script",
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "base",
+        "audio",
+        "video",
+    }
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href", "action", "poster", "srcset", "data"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+
+
+def test_no_style_loads_anything():
+    css = (html.template_folder() / "audit.css").read_text()
+    assert "@import" not in css
+    assert set(re.findall(r"url\((.*?)\)", css)) == {"#hatch"}
+
+
+def test_hostile_text_is_shown_and_changes_nothing():
+    page = Page(render_html(EXAMPLES["hostile"]))
+    plain = Page(render_html(audit_example(Outcome.FAIL, (0.01,), 12)))
+    assert " ".join(visible(PAYLOAD).split()) in page.text
+    assert {name for name, _ in page.tags} == {name for name, _ in plain.tags}
+    assert len(page.all("img")) == len(plain.all("img"))
+    assert not re.search("[\u202e\x00\x1b\ud800]", render_html(EXAMPLES["hostile"]))
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_every_claim_is_on_the_page(name: str):
+    text = Page(render_html(EXAMPLES[name])).text
+    for claim in EXAMPLES[name].claims:
+        assert " ".join(visible(claim.id).split()) in text
+
+
+def test_open_claims_come_before_certified_ones():
+    result = certify_example()
+    evidence = render_html(result).split('id="evidence"')[1]
+    order = [2 * (c.verdict is Verdict.CERTIFIED) + (c.verdict is Verdict.UNKNOWN) for c in result.claims]
+    found = sorted(zip((evidence.index(f">{c.id}<") for c in result.claims), order, strict=True))
+    assert [rank for _, rank in found] == sorted(order)
+
+
+def test_equal_results_give_equal_bytes_whatever_time_they_took():
+    result = audit_example()
+    slower = replace(result, claims=tuple(replace(c, elapsed_s=99.0) for c in result.claims))
+    assert render_html(result) == render_html(slower)
+
+
+def test_a_thousand_claims_fit_into_250_kilobytes():
+    result = large_example(1000)
+    assert len(result.claims) == 1000
+    assert len(render_html(result).encode()) <= 250_000
+
+
+def test_ids_are_unique_and_references_resolve(page: Page):
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = [a["href"][1:] for a in page.all("a")] + [
+        i for _, a in page.tags for i in a.get("aria-labelledby", "").split()
+    ]
+    assert set(wanted) <= set(ids)
+
+
+def test_tables_and_charts_are_accessible(page: Page):
+    assert all(a.get("scope") in ("row", "col") for a in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(a["role"] == "img" for a in page.all("svg") if a.get("class") == "chart")
+    assert all(a["alt"] for a in page.all("img"))
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_the_first_section_answers_the_questions(outcome: Outcome):
+    result = audit_example(outcome, (0.01, 0.02), 10)
+    summary = Page(render_html(result).split("<main", 1)[1].split("<nav", 1)[0]).text
+    for expected in (
+        outcome.value,
+        "mnist-original.onnx",
+        "mnist-pruned.onnx",
+        "0.01, 0.02",
+        "10 at each eps",
+        "independently",
+    ):
+        assert expected in summary
+    for word, verdict in (("proved", "certified"), ("refuted", "violated"), ("unknown", "unknown")):
+        assert f"{result.counts[verdict]} {word}" in summary
+    if outcome is not Outcome.PASS:
+        assert "at least 80 %" in summary
+        assert "keeps at least 90 %" not in summary
+
+
+def test_a_long_policy_is_cut_in_the_summary_and_whole_below():
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    assert result.policy is not None
+    rules = tuple(replace(result.policy.rules[0], text=f"rule number {k}") for k in range(5))
+    page = render_html(replace(result, policy=replace(result.policy, rules=rules)))
+    summary, rest = page.split("<nav", 1)
+    assert "rule number 2; and 2 more rules below." in summary
+    assert "rule number 3" not in summary
+    assert "rule number 4" in rest
+
+
+def test_a_proof_that_was_not_checked_again_raises_an_alarm():
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    certified = next(c for c in result.claims if c.verdict is Verdict.CERTIFIED)
+    doubtful = replace(
+        result, claims=tuple(replace(c, rechecked=False) if c is certified else c for c in result.claims)
+    )
+    text = Page(render_html(doubtful)).text
+    total = result.counts["certified"]
+    assert f"only {total - 1} of {total}" in text
+    assert "NOT RE-PROVED" in text
+    assert "NOT RE-PROVED" not in Page(render_html(result)).text
+
+
+def test_one_network_needs_no_comparison():
+    text = Page(render_html(certify_example())).text
+    assert "pruned / original" not in text
+    assert "No overall verdict" in text
+    assert "1 claim ended in an error" in text
+
+
+def test_a_comparison_without_metrics_says_so():
+    assert "No accuracies were measured" in Page(render_html(compare_example())).text
+
+
+def test_an_empty_result_still_renders():
+    bare = replace(compare_example(), models=(), regions=(), claims=(), metrics=())
+    assert "0 claims" in Page(render_html(bare)).text
+
+
+def test_more_witnesses_than_are_shown():
+    result = _with_violations(MAX_WITNESSES + 3)
+    page = Page(render_html(result))
+    assert len(page.all("img")) == MAX_WITNESSES
+    assert f"Shown: {MAX_WITNESSES} of {MAX_WITNESSES + 3}" in page.text
+
+
+def test_a_witness_that_is_no_picture_is_a_table():
+    source = render_html(certify_example())
+    assert not Page(source).all("img")
+    assert '<tr><th scope="row">1<td>\N{MINUS SIGN}1.25<tr><th scope="row">2<td>3<' in source
+
+
+def _with_violations(number: int) -> AuditResult:
+    result = audit_example(Outcome.FAIL, (0.01,), 12)
+    broken = next(c for c in result.claims if c.verdict is Verdict.VIOLATED)
+    assert isinstance(broken.witness, Witness)
+    return replace(result, claims=tuple(replace(broken, id=f"claim{k}") for k in range(number)))
+
+
+def test_templates_refuse_undefined_names_and_objects():
+    environment = html._environment()
+    with pytest.raises(jinja2.UndefinedError):
+        environment.from_string("{{ nothing }}").render()
+    with pytest.raises(TypeError, match="neither text nor a number"):
+        environment.from_string("{{ value }}").render(value=None)
+    assert environment.from_string("{{ value }}").render(value="<b>") == "&lt;b&gt;"
