@@ -84,7 +84,7 @@ def overflow() -> Trap:
     weights = [2.0**100, 2.0**100, 2.0**-150]
     ops = [Dense(np.array([[w]]), np.zeros(1)) for w in weights]
     network = chain((1,), ops[0], Relu(), ops[1], Relu(), ops[2])
-    return Trap("overflow", network, np.ones(1), np.ones(1), _row([-1.0], 2.0**60), ("float32",))
+    return Trap("overflow", network, np.ones(1), np.ones(1), _row([-1.0], 2.0**90), ("float32",))
 
 
 def underflow() -> Trap:
@@ -93,6 +93,23 @@ def underflow() -> Trap:
     ops = [Dense(np.array([[w]]), np.zeros(1)) for w in weights]
     network = chain((1,), ops[0], Relu(), ops[1], Relu(), ops[2])
     return Trap("underflow", network, np.ones(1), np.ones(1), _row([1.0], -(2.0**-35)), ("float32",))
+
+
+def underflow_when_merged() -> Trap:
+    """The same without activations: 0 in float32 unless the weights are merged."""
+    ops = [Dense(np.array([[w]]), np.zeros(1)) for w in (2.0**-100, 2.0**-60, 2.0**126)]
+    return Trap(
+        "underflow in a chain", chain((1,), *ops), np.ones(1), np.ones(1), _row([1.0], -(2.0**-35)), ("float32",)
+    )
+
+
+def coefficient_sum(exponent: int) -> Trap:
+    """(w - .25 - w) x, summed over three units: going backward, the coefficient of x may come out as 0."""
+    w = 2.0**exponent
+    first, last = Dense(np.array([[w], [-0.25], [-w]]), np.zeros(3)), Dense(np.ones((1, 3)), np.zeros(1))
+    return Trap(
+        f"coefficients 2^{exponent}", chain((1,), first, last), np.ones(1), np.ones(1), _row([1.0], 0.1), ("real",)
+    )
 
 
 def float32_absorption() -> Trap:
@@ -112,4 +129,5 @@ def traps() -> Iterator[Trap]:
         yield absorption(exponent, 52)
         yield backward_sum(exponent, 52)
         yield input_sum(exponent + 20)
-    yield from (overflow(), underflow(), float32_absorption())
+        yield coefficient_sum(exponent + 20)
+    yield from (overflow(), underflow(), underflow_when_merged(), float32_absorption())

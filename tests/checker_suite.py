@@ -12,9 +12,9 @@ from types import ModuleType
 import numpy as np
 
 from paoding_verify.evidence.certificate import Certificate, Split
-from paoding_verify.evidence.property import Property, distance_at_most, predicts
-from paoding_verify.network.evaluate import evaluate
-from paoding_verify.network.graph import Conv2d, Dense, LeakyRelu, Network, Node, Sigmoid, Tanh
+from paoding_verify.evidence.property import Property, decides_like, distance_at_most
+from paoding_verify.network.evaluate import evaluate, evaluate_all, evaluate_op, pool_windows
+from paoding_verify.network.graph import Affine, Conv2d, Dense, LeakyRelu, MaxPool2d, Network, Node, Relu, Sigmoid, Tanh
 from tests.adversarial import traps
 from tests.float32_programs import run
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_dense, residual_net
@@ -99,12 +99,9 @@ def float32_runs(checker: Checker) -> None:
 
 def _scaled_net(seed: int) -> Network:
     """A dense layer between scalings that cancel large numbers: merging them changes a lot."""
-    from paoding_verify.network.graph import Affine, Relu
-
     rng = np.random.default_rng(seed)
     shift = rng.uniform(900, 1100, 6).astype(np.float32).astype(np.float64)
-    first, last = random_dense(rng, 6, 6), random_dense(rng, 3, 6)
-    return chain((6,), Affine(np.ones(6), shift), Affine(np.ones(6), -shift), first, Relu(), last)
+    return chain((6,), Affine(np.ones(6), shift), Affine(np.ones(6), -shift), random_dense(rng, 6, 6))
 
 
 def traps_are_refused(checker: Checker) -> None:
@@ -121,7 +118,10 @@ def traps_are_refused(checker: Checker) -> None:
 
 def pairs(checker: Checker) -> None:
     """Joint bounds lie below float64 values of both networks, and hold for independent float32 programs."""
-    cases = [(f, perturbed(f, k, 1e-2), [range(n) for n in f.num_units]) for k, f in enumerate(m(k) for k, m in enumerate((*MAKERS, smooth_net)))]
+    cases = [
+        (f, perturbed(f, k, 1e-2), [range(n) for n in f.num_units])
+        for k, f in enumerate(m(k) for k, m in enumerate((*MAKERS, smooth_net)))
+    ]
     f, g, kept = truncated(7)
     cases += [(f, g, kept), (f, f, [range(n) for n in f.num_units])]
     for seed, (f, g, alignment) in enumerate(cases):
@@ -147,20 +147,85 @@ def pairs(checker: Checker) -> None:
 
 
 def pairs_that_cancel(checker: Checker) -> None:
-    """Two equal networks that absorb in float32 may differ there; exactly they do not."""
-    for trap in traps():
-        if "float32" not in trap.false_in or "absorption" not in trap.name or trap.network.num_outputs > 1:
-            continue
-        f = trap.network
-        (exact, rounded) = (
-            checker["prove"].prove(
-                [f, f], trap.lower[None], trap.upper[None], [distance_at_most(0.1, 1)],
-                [Certificate("differential", alignment=tuple((0,) for _ in f.num_units))], semantics=semantics,
-            )[0]
-            for semantics in ("real", "float32")
-        )  # fmt: skip
-        assert exact.proved
-        assert not rounded.proved
+    """Two equal networks whose hidden values are absorbed in float32 may differ there; exactly they do not."""
+    one, w = np.array([[1.0]]), 2.0**24
+    ops = (Dense(one, np.array([w])), Relu(), Dense(one, np.array([-w - 0.0])), Relu())
+    tail = (Dense(one, np.array([-0.2])), Relu(), Dense(one, np.zeros(1)))
+    f = chain((1,), *ops, *tail)
+    lower, upper = np.array([[0.1]]), np.array([[0.45]])
+    certificate = Certificate("differential", alignment=((0,),) * 3)
+    exact, rounded = (
+        checker["prove"].prove([f, f], lower, upper, [distance_at_most(0.1, 1)], [certificate], semantics=semantics)[0]
+        for semantics in ("real", "float32")
+    )
+    assert exact.proved
+    assert not rounded.proved
+
+
+def lines_enclose(checker: Checker) -> None:
+    """Lines lie below and above activations on a grid, max pooling between them at random points."""
+    relax, rng = checker["relax"], np.random.default_rng(5)
+    ends = np.sort(rng.normal(size=(300, 2)) * rng.choice([0.01, 1.0, 8.0], size=(300, 1)), axis=1)
+    lower, upper = ends[:, :1], ends[:, 1:]
+    grid = lower + (upper - lower) * np.linspace(0.0, 1.0, 41)
+    for op in (Relu(), LeakyRelu(0.3), Sigmoid(), Tanh()):
+        lines, values = relax.activation_lines(op, lower, upper), evaluate_op(op, grid)
+        assert (lines.lower_slope * grid + lines.lower_shift <= values + 1e-14).all()
+        assert (lines.upper_slope * grid + lines.upper_shift >= values - 1e-14).all()
+    pool = MaxPool2d((2, 2), (1, 1), (1, 0, 0, 1))
+    centre, radius = rng.normal(size=(30, 2, 4, 3)), rng.uniform(0, 0.7, size=(30, 2, 4, 3))
+    lower, upper = centre - radius, centre + radius
+    lines = relax.pool_lines(pool, lower, upper)
+    for _ in range(60):
+        z = np.where(
+            rng.random(size=lower.shape) < 0.3, lower, np.where(rng.random(size=lower.shape) < 0.5, upper, centre)
+        )
+        values, cells = evaluate_op(pool, z), pool_windows(pool, z, 0.0)
+        below, above = (
+            np.take_along_axis(cells, c[:, :, None], axis=2)[:, :, 0] for c in (lines.lower_cell, lines.upper_cell)
+        )
+        assert (lines.lower_slope * below + lines.lower_shift <= values + 1e-14).all()
+        assert (lines.upper_slope * above + lines.upper_shift >= values - 1e-14).all()
+
+
+def values_enclosed(checker: Checker) -> None:
+    """Every value of a network, and every difference of twin values, lies within its bounds at corners of a box."""
+    for seed, make in enumerate((*MAKERS, smooth_net)):
+        f, rng = make(seed), np.random.default_rng(seed)
+        g = perturbed(f, seed, 1e-2)
+        program = checker["program"].pair_program(f, g, [None] * len(f.nodes))
+        centre = rng.uniform(size=f.input_shape)
+        for eps in (1e-3, 0.4):
+            lower, upper = centre - eps, centre + eps
+            points = np.where(rng.random(size=(80, *f.input_shape)) < 0.5, lower, upper)
+            twins = checker["differential"].Twins()
+            state = checker["crown"].enclose(program, lower[None], upper[None], "real", coupling=twins)
+            of_f, of_g = evaluate_all(f, points), evaluate_all(g, points)
+            for k in range(1, len(of_f)):
+                for number, values in ((2 * k - 1, of_f[k]), (2 * k, of_g[k])):
+                    bounds = state.values[number]
+                    assert (bounds.lower - 1e-12 <= values).all()
+                    assert (values <= bounds.upper + 1e-12).all()
+                low, high = twins.differences[2 * k]
+                assert (low - 1e-12 <= of_f[k] - of_g[k]).all()
+                assert (of_f[k] - of_g[k] <= high + 1e-12).all()
+
+
+def first_layer_differences(checker: Checker) -> None:
+    """Intervals of first-layer values and differences are reached: they are not too narrow by any factor."""
+    rng = np.random.default_rng(2)
+    f = chain((3,), random_dense(rng, 4, 3), Relu(), random_dense(rng, 2, 4))
+    g = perturbed(f, 3, 0.1)
+    program = checker["program"].pair_program(f, g, [None] * 3)
+    twins = checker["differential"].Twins()
+    state = checker["crown"].enclose(program, -np.ones((1, 3)), np.ones((1, 3)), "real", coupling=twins)
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
+    first, second = evaluate_all(f, corners)[1], evaluate_all(g, corners)[1]
+    for values, (low, high) in (
+        (first, (state.values[1].lower, state.values[1].upper)), (first - second, twins.differences[2]),
+    ):  # fmt: skip
+        assert (low <= values.min(axis=0) + 1e-14).all()
+        assert (high >= values.max(axis=0) - 1e-14).all()
 
 
 def verdicts(checker: Checker) -> None:
@@ -180,6 +245,7 @@ def verdicts(checker: Checker) -> None:
     for threshold in (0.6, 0.75, float("nan"), -1.0, 2.0):
         assert not prove(positive, zero, one, Split(0, threshold))
     assert not prove(positive, zero, one, Split(3, 0.6))
+    assert not prove(Property(np.array([[-1.0]]), np.array([0.5]), ((0,),)), zero, one, Split(0, 0.4))
     either = Property(np.array([[1.0], [-1.0]]), np.array([-0.5, 0.5]), ((0,), (1,)))
     assert not prove(either, zero, one, Split(0, 0.5))
 
@@ -197,19 +263,36 @@ def garbage_slopes(checker: Checker) -> None:
         nodes = [k for k in network.activations if not isinstance(network.nodes[k].op, (Sigmoid, Tanh))]
         for trial in range(6):
             slopes = {
-                (len(network.nodes), k): rng.integers(0, 256, (1 if trial % 2 else len(rows), network.shapes[k + 1][0]), dtype=np.uint8)
+                (len(network.nodes), k): rng.integers(
+                    0, 256, (1 if trial % 2 else len(rows), network.shapes[k + 1][0]), dtype=np.uint8
+                )
                 for k in nodes
             }
             found = checker["crown"].lower_bounds(network, lower, upper, rows, offsets, slopes=[slopes])
             assert (found[0] <= truth + 1e-12).all()
 
 
+def slopes_are_clipped(checker: Checker) -> None:
+    """relu(z) - 3 (z + 5) + 15 on [-1, 1] is -2 at z = 1; a slope of 3 would prove more."""
+    first = Dense(np.array([[1.0], [1.0]]), np.array([0.0, 5.0]))
+    network = chain((1,), first, Relu(), Dense(np.array([[1.0, -3.0]]), np.array([15.0])))
+    for value in (0, 128, 255):
+        slopes = {(3, 1): np.full((1, 2), value, dtype=np.uint8)}
+        one = np.ones((1, 1))
+        found = checker["crown"].lower_bounds(network, -one, one, one, np.zeros(1), slopes=[slopes])
+        assert found[0, 0] <= -2.0
+
+
 def labels(checker: Checker) -> None:
     """A pair decides alike only where both networks are certified for one label."""
     f = dense_net(0)
-    g = replace(f, nodes=(*f.nodes[:-1], Node(replace(f.nodes[-1].op, bias=f.nodes[-1].op.bias[::-1] * 50), f.nodes[-1].inputs, "head")))  # type: ignore[type-var, union-attr]
-    from paoding_verify.evidence.property import decides_like
-
+    g = replace(
+        f,
+        nodes=(
+            *f.nodes[:-1],
+            Node(replace(f.nodes[-1].op, bias=f.nodes[-1].op.bias[::-1] * 50), f.nodes[-1].inputs, "head"),
+        ),
+    )  # type: ignore[type-var, union-attr]
     rng = np.random.default_rng(1)
     centre = rng.uniform(size=(12, 6))
     for label in range(4):
@@ -220,10 +303,21 @@ def labels(checker: Checker) -> None:
         for point, proof in zip(centre, proofs, strict=True):
             same = evaluate(f, point[None]).argmax() == evaluate(g, point[None]).argmax() == label
             assert same or not proof.proved
-    (proof,) = checker["prove"].prove([f], centre[:1], centre[:1], [predicts(0, 4)], [Certificate("both-robust", label=0)], semantics="real")
+    mixed = Property(np.array([[1.0, 0, 0, 0, -1.0, 0, 0, 0]]), np.array([10.0 - 1e-9]), ((0,),))
+    h = replace(
+        f,
+        nodes=(
+            *f.nodes[:-1],
+            Node(replace(f.nodes[-1].op, bias=f.nodes[-1].op.bias + 10.0), f.nodes[-1].inputs, "head"),
+        ),
+    )  # type: ignore[type-var, union-attr]
+    (proof,) = checker["prove"].prove(
+        [f, h], centre[:1], centre[:1], [mixed], [Certificate("both-robust", label=0)], semantics="real"
+    )
     assert not proof.proved
 
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
-    traps_are_refused, verdicts, sampled_points, float32_runs, garbage_slopes, labels, pairs_that_cancel, pairs,
+    verdicts, lines_enclose, slopes_are_clipped, first_layer_differences, pairs_that_cancel, labels, garbage_slopes,
+    values_enclosed, traps_are_refused, float32_runs, sampled_points, pairs,
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -58,5 +60,5 @@ def test_a_target_that_removes_nothing_is_an_error():
 def test_steps_grow_to_the_plan_and_none_is_empty():
     plan = split_steps((7, 2, 0), 10)
     assert plan[-1] == (7, 2, 0)
-    assert all(a != b and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in zip(plan, plan[1:], strict=False))
+    assert all(a != b and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in itertools.pairwise(plan))
     assert plan[0] != (0, 0, 0)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from paoding_verify.checker import crown, differential, prove
+from paoding_verify.checker import crown, differential, program, prove, relax
 from tests.checker_suite import CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_checker_is_sound(check: Callable[..., None]) -> None:
-    check({"crown": crown, "differential": differential, "prove": prove})
+    check({"crown": crown, "differential": differential, "program": program, "prove": prove, "relax": relax})

@@ -302,6 +302,14 @@ def test_every_prefix_and_flipped_byte_is_refused_or_read() -> None:
             continue  # any other exception fails the test
 
 
+def test_names_that_are_no_text_are_refused() -> None:
+    model = good()
+    model.graph.node[0].name = "MATMUL"
+    data = model.SerializeToString().replace(b"MATMUL", b"MA\xff\xfeUL")
+    with pytest.raises(ModelError, match="is no valid text"):
+        read_onnx(data)
+
+
 def test_size_limits_come_before_reading(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     with path.open("wb") as file:

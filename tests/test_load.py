@@ -57,11 +57,12 @@ def test_external_data_is_inlined(tmp_path: Path) -> None:
     np.testing.assert_allclose(OnnxProgram(network.source.onnx).run(x), network.forward(x), atol=1e-5)
 
 
-def test_models_that_onnxruntime_cannot_run_are_refused(tmp_path: Path) -> None:
+def test_models_that_onnxruntime_cannot_run_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     nodes = [node("LeakyRelu", ["x"], ["y"], "leaky", alpha=0.5, beta=1.0)]
     path = write(tmp_path, model_bytes(nodes, {}, ("N", 6)))
     with pytest.raises(ModelError, match="the model cannot be run: onnxruntime cannot open"):
         load_network(path)
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("relative", "accepted"), [(TOLERANCE / 10, True), (TOLERANCE * 10, False)])

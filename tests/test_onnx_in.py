@@ -86,6 +86,7 @@ def one(op_type: str, *inputs: str, **attributes: object) -> list[onnx.NodeProto
 IMAGE_CASES = {
     "conv same upper": one("Conv", "k", auto_pad="SAME_UPPER", strides=[2, 2]),
     "conv same lower": one("Conv", "k", auto_pad="SAME_LOWER", strides=[2, 2]),
+    "conv same with a stride beyond its window": one("Conv", "k2", auto_pad="SAME_UPPER", strides=[2, 2]),
     "conv valid": one("Conv", "k", auto_pad="VALID", dilations=[1, 2]),
     "conv asymmetric": one("Conv", "k", pads=[0, 1, 2, 3]),
     "conv groups": one("Conv", "kg", "b4", group=2),
@@ -233,6 +234,7 @@ UNSUPPORTED = {
     "Conv1d": (one("Conv", "k1"), "only images"),
     "MatMul": ([node("MatMul", ["x", "square"], ["y"])], "only one row per input"),
     "ceil_mode": (one("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), "partial windows"),
+    "auto_pad": (one("MaxPool", kernel_shape=[2, 2], auto_pad="SAME_LOWER", strides=[2, 5]), "is ambiguous"),
     "Pad": ([node("Pad", ["x", "pads"], ["p"]), node("Relu", ["p"], ["y"])], "directly in front of a Conv"),
     "Transpose": ([node("Transpose", ["x"], ["y"], perm=[1, 0, 2, 3])], "mixes the batch axis"),
     "Broadcast": ([node("GlobalMaxPool", ["x"], ["g"]), node("Add", ["x", "g"], ["y"])], "must be equal"),

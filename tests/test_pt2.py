@@ -206,3 +206,34 @@ def test_windows_beyond_the_limits_are_refused(tmp_path: Path, pad: int) -> None
 
     with pytest.raises(ModelError, match="beyond the limits"):
         load_pt2(packed(tmp_path / "bad.pt2", edited(content, "models/model.json", edit)))
+
+
+def test_constants_that_grow_are_refused(tmp_path: Path) -> None:
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.ones(1, 30))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            shift = self.shift
+            for _ in range(10):
+                shift = shift + 1
+            return x + shift
+
+    path = saved(Chain(), (30,), tmp_path)
+    assert_equal(load_pt2(path), Chain(), (30,))
+    with pytest.raises(ModelError, match="constants of more than 100 numbers"):
+        load_pt2(path, LoadLimits(max_elements=100))
+
+
+def test_weights_that_are_read_again_and_again_count_every_time(tmp_path: Path, members: dict[str, bytes]) -> None:
+    def edit(model: Any) -> None:
+        nodes = model["graph_module"]["graph"]["nodes"]
+        first = json.loads(json.dumps(nodes[0]))
+        for k in range(50):
+            first["outputs"][0]["as_tensor"]["name"] = f"again{k}"
+            nodes.append(json.loads(json.dumps(first)))
+
+    path = packed(tmp_path / "bad.pt2", edited(members, "models/model.json", edit))
+    with pytest.raises(ModelError, match="more than 500 parameters"):
+        load_pt2(path, LoadLimits(max_parameters=500))

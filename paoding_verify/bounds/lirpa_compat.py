@@ -57,8 +57,6 @@ def load_lirpa() -> Lirpa:
         with quiet(), _names_lent():
             return Lirpa(importlib.import_module("auto_LiRPA"))
     except ImportError as error:
-        for name in [n for n in sys.modules if n.split(".")[0] == "auto_LiRPA"]:
-            del sys.modules[name]
         raise MissingComponentError(f"bounds need auto_LiRPA ({error}); install it with: {INSTALL}") from error
 
 

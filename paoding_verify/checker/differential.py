@@ -53,7 +53,7 @@ from paoding_verify.network.graph import (
 )  # fmt: skip
 from paoding_verify.network.linear import absolute, product, row_length
 
-__all__ = ["pair_lower_bounds"]
+__all__ = ["Twins", "pair_lower_bounds"]
 
 Box = tuple[Array, Array]
 
@@ -95,8 +95,8 @@ class Twins:
     """Differences of twin values, and their use in backward passes."""
 
     def __init__(self) -> None:
-        """Knows nothing yet."""
-        self._differences: dict[int, Box] = {}
+        """Knows nothing yet; `differences` will hold lower and upper of d by value of g."""
+        self.differences: dict[int, Box] = {}
         self._lines: dict[int, tuple[Lines, Lines, npt.NDArray[np.bool_]]] = {}
 
     def after(self, index: int, state: State) -> None:
@@ -105,7 +105,7 @@ class Twins:
         first = state.program.twins.get(second)
         if first is None:
             return
-        self._differences[second] = self._interval(index, first - 1, state)
+        self.differences[second] = self._interval(index, first - 1, state)
         self._intersect(first, second, state)
         readers = [state.program.steps[r].op for r in state.program.readers[second]]
         if state.blends[second] == 2 and any(is_activation(op) for op in readers):
@@ -131,7 +131,7 @@ class Twins:
         rows.shift(dot(negative, above.upper_shift[here]) - dot(positive, below.upper_shift[here]))
         f, g = state.values[first], state.values[second]
         shift = np.maximum(above.upper_shift, below.upper_shift)
-        d_low, d_high = self._differences[z_g]
+        d_low, d_high = self.differences[z_g]
         size = int(np.prod(step.shape)) + SLACK
         rows.spend(k, up(f.charge + g.charge + gamma(size, U64) * shift + 2 * U64 * magnitude(d_low, d_high), 8))
         rows.coefficients[first], rows.coefficients[second] = a - k, b + k
@@ -144,7 +144,7 @@ class Twins:
         """Lines above max(d, 0) and above max(-d, 0), and where coupling promises to be tighter than not."""
         if index not in self._lines:
             z_g = state.program.steps[index].inputs[0]
-            low, high = self._differences[z_g]
+            low, high = self.differences[z_g]
             above, below = rectifier_lines(0.0, low, high), rectifier_lines(0.0, -high, -low)
             d = low / 2 + high / 2
             joint = above.upper_slope * d + above.upper_shift - below.upper_slope * d + below.upper_shift
@@ -156,7 +156,7 @@ class Twins:
         if value == 0:
             zero = np.zeros_like(state.values[0].lower)
             return zero, zero
-        return self._differences[value]
+        return self.differences[value]
 
     def _interval(self, index: int, twin: int, state: State) -> Box:
         """The difference of two twin steps from that of their inputs."""
@@ -183,7 +183,7 @@ class Twins:
 
     def _tighten(self, first: int, second: int, state: State) -> None:
         """Bounds differences that matter by backward passes."""
-        low, high = self._differences[second]
+        low, high = self.differences[second]
         f, g = state.values[first], state.values[second]
         unsure = ((f.lower < 0) & (f.upper > 0)) | ((g.lower < 0) & (g.upper > 0))
         regions, units = np.nonzero((unsure & (high - low > NEGLIGIBLE)).reshape(len(low), -1))
@@ -193,19 +193,19 @@ class Twins:
         for target, found, better in ((low, below, np.maximum), (high, above, np.minimum)):
             flat = target.reshape(len(target), -1)
             flat[regions, units] = better(flat[regions, units], found)
-        self._differences[second] = low, high
+        self.differences[second] = low, high
 
     def _intersect(self, first: int, second: int, state: State) -> None:
         """d = z_f - z_g, each of the three within what the other two allow."""
         f, g = state.values[first], state.values[second]
-        low, high = self._differences[second]
+        low, high = self.differences[second]
         low = np.maximum(low, downward(f.lower - g.upper))
         high = np.minimum(high, upward(f.upper - g.lower))
         if (low > high).any():
             raise SoundnessError(
                 f"two rigorous bounds of the difference of values {first} and {second} exclude each other"
             )
-        self._differences[second] = low, high
+        self.differences[second] = low, high
         intersect(state, first, downward(g.lower + low), upward(g.upper + high))
         intersect(state, second, downward(f.lower - high), upward(f.upper - low))
 

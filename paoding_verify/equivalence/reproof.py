@@ -60,7 +60,7 @@ def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -
                 job.refusal = reason
                 job.unknown(method, None, engines.config.timeout_s)
             else:
-                deltas[id(job)] = (deltas[id(job)] - margin) * _ROOM + 1e-300
+                deltas[id(job)] = max(deltas[id(job)] - margin, 0.0) * _ROOM + 1e-300
                 again.append(job)
         left = again
 

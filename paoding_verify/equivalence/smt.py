@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import ceil, floor, frexp, prod
 from time import monotonic
 from typing import Any
 
@@ -84,12 +84,17 @@ def smt_decide(
     question = _Question(encoding, region)
     certain = True
     for clause in open_clauses:
-        found = question.solve(rows, clause, deadline - monotonic())
-        if isinstance(found, np.ndarray):
+        scale = float(np.abs(lower[list(clause)]).max())
+        # A first candidate often lies exactly where a row is 0, and rounding decides; deeper ones bear it out.
+        for depth in (0.0, scale * 2**-10, scale * 2**-5):
+            found = question.solve(rows, clause, depth, deadline - monotonic())
+            if not isinstance(found, np.ndarray):
+                certain = certain and depth == 0 and found is None
+                break
+            certain = False
             point = found.reshape(region.lower.shape)
             if exact_margin(networks, prop, point) <= 0:
                 return SmtAnswer("refuted", point, 1.0, count)
-        certain = certain and found is None
     return SmtAnswer("confirmed" if certain else "undecided", None, 1.0, count)
 
 
@@ -150,19 +155,20 @@ class _Question:
         self._num_slacks = 0
         for k, centre in enumerate(map(Fraction, encoding.centre)):
             low, high = Fraction(region.lower.flat[k]) - centre, Fraction(region.upper.flat[k]) - centre
-            self._add(self._variables[k] >= self._number(low), self._variables[k] <= self._number(high))
+            self._add(self._variables[k] >= self._number(_outward(low, -1)))
+            self._add(self._variables[k] <= self._number(_outward(high, 1)))
         for unit in encoding.units:
             self._add_unit(unit)
 
-    def solve(self, rows: Forms, clause: Sequence[int], timeout_s: float) -> Array | str | None:
-        """None: no point makes every row of the clause at most 0. An array: a float64 point of the region that nearly
-        does. A text: why there is no answer.
+    def solve(self, rows: Forms, clause: Sequence[int], depth: float, timeout_s: float) -> Array | str | None:
+        """None: no point makes every row of the clause at most -depth. An array: a float64 point of the region that
+        nearly does. A text: why there is no answer.
         """
         if timeout_s <= 0:
             return "timeout"
         self._solver.push()
         for r in clause:
-            self._add(self._expression(rows.coefficients[r], rows.constant[r], rows.error[r]) <= 0)
+            self._add(self._expression(rows.coefficients[r], rows.constant[r] + depth, rows.error[r]) <= 0)
         self._solver.set("timeout", max(1, int(timeout_s * 1000)))
         answer = self._solver.check()
         found: Array | str | None = None
@@ -191,7 +197,7 @@ class _Question:
     def _add_unit(self, unit: Unit) -> None:
         h = self._variables[unit.variable]
         z = self._expression(unit.coefficients, unit.constant, unit.error)
-        low, high = _outward(unit.lower, -1), _outward(unit.upper, 1)
+        low, high = _outward(Fraction(unit.lower), -1), _outward(Fraction(unit.upper), 1)
         self._add(h >= 0, h >= z, h <= self._number(high))
         self._add(self._number(high - low) * h <= self._number(high) * (z - self._number(low)))
         self._add(z3.Or(h <= 0, h <= z))
@@ -230,8 +236,9 @@ def _nearest(value: Fraction) -> Fraction:
     return Fraction(round(value * GRID), GRID)
 
 
-def _outward(value: float | Fraction, direction: int) -> Fraction:
-    """The next number of few digits above (direction 1) or below (-1): a multiple of 2^-40."""
-    scaled = Fraction(value) * 2**40
-    whole = -((-scaled.numerator) // scaled.denominator) if direction > 0 else scaled.numerator // scaled.denominator
-    return Fraction(whole, 2**40)
+def _outward(value: Fraction, direction: int) -> Fraction:
+    """A number with about 20 binary digits above (direction 1) or below (-1): short numbers make z3 fast."""
+    _, exponent = frexp(float(value))
+    grid = Fraction(2) ** max(exponent - 20, -30)
+    whole = ceil(value / grid) if direction > 0 else floor(value / grid)
+    return whole * grid

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.errors import ModelError, UnsupportedOpError
-from paoding_verify.network.graph import Affine, Array, AveragePool2d, Conv2d, MaxPool2d, Node, Op, Shape
-from paoding_verify.network.limits import LoadLimits, clean
-from paoding_verify.network.shapes import output_shape
+from paoding_verify.network.builder import Builder, Tensor
+from paoding_verify.network.graph import Affine, Array, Op, Shape
+from paoding_verify.network.limits import clean
 
-__all__ = ["BATCH", "Activation", "AtenGraph", "AtenNode", "Call", "Constant", "Handler", "Ref", "Value"]
+__all__ = ["BATCH", "AtenGraph", "AtenNode", "Call", "Constant", "Handler", "Ref", "Value"]
 
 Constant = npt.NDArray[Any]
 BATCH = "batch"
@@ -60,17 +59,7 @@ class AtenGraph:
     output: str
 
 
-@dataclass(frozen=True)
-class Activation:
-    """A value that depends on the input."""
-
-    value: int
-    """Its number in the canonical network."""
-    shape: Shape
-    """Without the batch axis."""
-
-
-Value = Activation | Constant | str | int
+Value = Tensor | Constant | str | int
 
 
 @dataclass
@@ -79,9 +68,8 @@ class Call:
 
     node: AtenNode
     values: Mapping[str, Value]
-    nodes: list[Node]
+    builder: Builder
     batch: int | str
-    limits: LoadLimits
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument, or the default where it is left out."""
@@ -100,12 +88,12 @@ class Call:
     def depends(self) -> bool:
         """Whether any argument depends on the network's input."""
         found = [self._resolve(a) for a in self.node.arguments.values()]
-        return any(isinstance(v, Activation) for f in found for v in (f if isinstance(f, list) else [f]))
+        return any(isinstance(v, Tensor) for f in found for v in (f if isinstance(f, list) else [f]))
 
-    def activation(self, name: str = "self") -> Activation:
+    def activation(self, name: str = "self") -> Tensor:
         """The argument, which must depend on the network's input. Raises: UnsupportedOpError."""
         found = self.get(name)
-        if not isinstance(found, Activation):
+        if not isinstance(found, Tensor):
             raise UnsupportedOpError(f"its argument {name!r} is a constant; an activation is expected there")
         return found
 
@@ -127,32 +115,20 @@ class Call:
             raise ModelError(f"its argument {name!r} has type {found.dtype}; only float32 models are supported")
         return found.astype(np.float64)
 
-    def emit(self, op: Op, *inputs: Activation) -> Activation:
+    def emit(self, op: Op, *inputs: Tensor) -> Tensor:
         """Appends an operation. Raises: ModelError if shapes do not fit or the result is beyond the limits."""
-        shape = output_shape(op, *(a.shape for a in inputs))
-        cells = prod(shape)
-        if isinstance(op, Conv2d):
-            cells = prod(op.weight.shape[1:]) * op.groups * prod(shape[1:])
-        elif isinstance(op, (AveragePool2d, MaxPool2d)):
-            cells *= prod(op.kernel)
-        if isinstance(op, (Conv2d, AveragePool2d, MaxPool2d)):
-            (channels, height, width), (top, left, bottom, right) = inputs[0].shape, op.padding
-            cells = max(cells, channels * (height + top + bottom) * (width + left + right))
-        if prod(shape) > self.limits.max_value_elements or cells > self.limits.max_columns:
-            raise ModelError(f"a value of shape {shape} ({cells} window cells) is beyond the limits")
-        self.nodes.append(Node(op, tuple(a.value for a in inputs), clean(self.node.outputs[0])))
-        return Activation(len(self.nodes), shape)
+        return self.builder.emit(clean(self.node.outputs[0]), op, *inputs)
 
-    def affine(self, x: Activation, scale: Array, shift: Array, *, roundings: int = 0) -> Activation:
+    def affine(self, x: Tensor, scale: Array, shift: Array, *, roundings: int = 0) -> Tensor:
         """x * scale + shift for constants that broadcast to x without the batch axis."""
         return self.emit(Affine(self._fitted(scale, x), self._fitted(shift, x), roundings=roundings), x)
 
-    def _fitted(self, array: Array, x: Activation) -> Array:
+    def _fitted(self, array: Array, x: Tensor) -> Array:
         rank = len(x.shape)
         if array.ndim > rank + 1 or (array.ndim == rank + 1 and array.shape[0] != 1):
             raise UnsupportedOpError(f"a constant of shape {array.shape} does not act on every input alike")
         return array.reshape((1,) * max(0, rank - array.ndim) + array.shape[max(0, array.ndim - rank) :])
 
 
-Handler = Callable[[Call], Activation]
+Handler = Callable[[Call], Tensor]
 """Appends the nodes of one call to the network and gives its result."""

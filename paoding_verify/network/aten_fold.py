@@ -71,7 +71,7 @@ def _fold_arithmetic(name: str, x: Constant, call: Call) -> Constant:
     if isinstance(other, np.ndarray) and other.dtype != np.float32:
         raise UnsupportedOpError("only plain float32 arithmetic on constants is supported")
     shape = np.broadcast_shapes(x.shape, np.shape(other))
-    if prod(shape) > call.limits.max_elements:
+    if prod(shape) > call.builder.limits.max_elements:
         raise ModelError(f"a constant of shape {shape} is beyond the limits")
     with np.errstate(all="ignore"):  # Network refuses parameters that are not finite
         return np.asarray(ARITHMETIC[name](x, np.asarray(other, dtype=np.float32)))

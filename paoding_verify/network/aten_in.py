@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from paoding_verify.errors import ModelError, UnsupportedOpError
-from paoding_verify.network.aten import Activation, AtenGraph, AtenNode, Call, Ref, Value
+from paoding_verify.network.aten import AtenGraph, AtenNode, Call, Constant, Ref, Value
 from paoding_verify.network.aten_fold import IGNORED, VIEWS, fold
 from paoding_verify.network.aten_ops import HANDLERS
+from paoding_verify.network.builder import Builder, Tensor
 from paoding_verify.network.graph import Network, Node
 from paoding_verify.network.limits import LoadLimits, clean
 from paoding_verify.network.record import multiply_accumulates
@@ -29,9 +30,9 @@ def to_network(graph: AtenGraph, name: str, limits: LoadLimits) -> Network:
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise ModelError(f"node {clean(node.outputs[0])!r} ({clean(node.target)}) is malformed") from error
     result = state.values.get(graph.output)
-    if not isinstance(result, Activation):
+    if not isinstance(result, Tensor):
         raise ModelError(f"{clean(name)}: its output is not computed from its input")
-    network = Network(graph.input_shape, _live(state.nodes, result.value), name=name)
+    network = Network(graph.input_shape, _live(state.builder.nodes, result.value), name=name)
     macs = multiply_accumulates(network)
     if macs > limits.max_macs:
         raise ModelError(
@@ -48,22 +49,23 @@ class _State:
     """
 
     def __init__(self, graph: AtenGraph, limits: LoadLimits) -> None:
-        self.batch, self.limits = graph.batch, limits
-        self.nodes: list[Node] = []
-        self.values: dict[str, Value] = {**graph.constants, graph.input: Activation(0, graph.input_shape)}
+        self.batch = graph.batch
+        self.builder = Builder(graph.input_shape, True, isinstance(graph.batch, str), limits)
+        self.num_folded = 0
+        self.values: dict[str, Value] = {**graph.constants, graph.input: Tensor(0, graph.input_shape)}
         self.memory = {name: name for name in self.values}
 
     def read(self, node: AtenNode) -> None:
         operation, _, overload = node.target.rpartition(".")
         target = f"{operation.removesuffix('_')}.{overload}"
-        call = Call(node, self.values, self.nodes, self.batch, self.limits)
+        call = Call(node, self.values, self.builder, self.batch)
         (output, *_) = node.outputs
         if target in IGNORED:
             return
         if target == "aten.sym_size.int" and call.get("dim") == 0:
             self.values[output] = self.batch
         elif not call.depends:
-            self.values[output] = fold(target, call)
+            self.values[output] = self._counted(fold(target, call))
         elif target in HANDLERS:
             self.values[output] = HANDLERS[target](call)
         else:
@@ -74,6 +76,12 @@ class _State:
         if operation.endswith("_") and target not in VIEWS:
             for name in [n for n, root in self.memory.items() if root == shared and n != output]:
                 self.values.pop(name, None)
+
+    def _counted(self, constant: Constant) -> Constant:
+        self.num_folded += constant.size
+        if self.num_folded > self.builder.limits.max_elements:
+            raise ModelError(f"constants of more than {self.builder.limits.max_elements} numbers would be computed")
+        return constant
 
 
 def _live(nodes: list[Node], last: int) -> tuple[Node, ...]:

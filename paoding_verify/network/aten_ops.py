@@ -7,8 +7,9 @@ from math import prod
 import numpy as np
 
 from paoding_verify.errors import ModelError, UnsupportedOpError
-from paoding_verify.network.aten import Activation, Call, Handler
+from paoding_verify.network.aten import Call, Handler
 from paoding_verify.network.aten_shapes import SHAPE_HANDLERS, canonical_axis, integer, reshaped
+from paoding_verify.network.builder import Tensor
 from paoding_verify.network.graph import (
     Add,
     Affine,
@@ -33,27 +34,27 @@ multiply, subtract are six, in any of the orders that runtimes use.
 """
 
 
-def _linear(call: Call) -> Activation:
+def _linear(call: Call) -> Tensor:
     weight, bias = call.parameter("weight"), call.parameter("bias")
     if weight is None:
         raise UnsupportedOpError("its weight is missing")
     return _dense(call, call.activation("input"), weight, bias)
 
 
-def _addmm(call: Call) -> Activation:
+def _addmm(call: Call) -> Tensor:
     if call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
         raise UnsupportedOpError("its factors alpha and beta must be 1")
     return _product(call, "mat1", "mat2", call.parameter("self"))
 
 
-def _product(call: Call, left: str, right: str, bias: Array | None = None) -> Activation:
+def _product(call: Call, left: str, right: str, bias: Array | None = None) -> Tensor:
     matrix = call.parameter(right)
     if matrix is None or matrix.ndim != 2:
         raise UnsupportedOpError("its right factor is no constant matrix")
     return _dense(call, call.activation(left), matrix.T, bias)
 
 
-def _dense(call: Call, x: Activation, weight: Array, bias: Array | None) -> Activation:
+def _dense(call: Call, x: Tensor, weight: Array, bias: Array | None) -> Tensor:
     if prod(x.shape[:-1]) != 1:
         raise UnsupportedOpError(f"a linear layer on a value of shape {x.shape} is not supported; flatten it before")
     if weight.ndim != 2 or (bias is not None and bias.size not in (1, len(weight))):
@@ -63,7 +64,7 @@ def _dense(call: Call, x: Activation, weight: Array, bias: Array | None) -> Acti
     return reshaped(call, y, (*x.shape[:-1], len(weight)))
 
 
-def _conv(call: Call) -> Activation:
+def _conv(call: Call) -> Tensor:
     weight, bias = call.parameter("weight"), call.parameter("bias")
     if weight is None or weight.ndim != 4:
         raise UnsupportedOpError("only convolutions in two dimensions are supported")
@@ -81,7 +82,7 @@ def _conv(call: Call) -> Activation:
     return call.emit(op, call.activation("input"))
 
 
-def _batch_norm(call: Call) -> Activation:
+def _batch_norm(call: Call) -> Tensor:
     x = call.activation("input")
     if call.get("training", False):
         raise UnsupportedOpError("batch normalisation is in training mode; call eval() on the module first")
@@ -101,32 +102,32 @@ def _batch_norm(call: Call) -> Activation:
     return call.emit(op, x)
 
 
-def _add(call: Call, sign: int = 1) -> Activation:
+def _add(call: Call, sign: int = 1) -> Tensor:
     x, y, alpha = call.get("self"), call.get("other"), call.parameter("alpha")
     factor = np.float64(sign) if alpha is None else sign * alpha
-    if isinstance(x, Activation) and isinstance(y, Activation):
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
         if factor != 1:
             y = call.affine(y, np.array(factor), np.array(0.0))
         return call.emit(Add(), x, y)
     if factor not in (1, -1):
         raise UnsupportedOpError("its factor alpha must be 1")
-    if isinstance(x, Activation):
+    if isinstance(x, Tensor):
         return call.affine(x, np.array(1.0), factor * _required(call, "other"))
     return call.affine(call.activation("other"), np.array(factor), _required(call, "self"))
 
 
-def _reverse_subtract(call: Call) -> Activation:
+def _reverse_subtract(call: Call) -> Tensor:
     if call.get("alpha", 1) != 1:
         raise UnsupportedOpError("its factor alpha must be 1")
     return call.affine(call.activation(), np.array(-1.0), _required(call, "other"))
 
 
-def _multiply(call: Call) -> Activation:
-    x, other = ("self", "other") if isinstance(call.get("self"), Activation) else ("other", "self")
+def _multiply(call: Call) -> Tensor:
+    x, other = ("self", "other") if isinstance(call.get("self"), Tensor) else ("other", "self")
     return call.affine(call.activation(x), _required(call, other), np.array(0.0))
 
 
-def _divide(call: Call) -> Activation:
+def _divide(call: Call) -> Tensor:
     """By a constant c: multiplication by 1 / c, which is exact for powers of two and one rounding otherwise."""
     if call.get("rounding_mode") is not None:
         raise UnsupportedOpError("division that rounds is not supported")
@@ -137,7 +138,7 @@ def _divide(call: Call) -> Activation:
     return call.affine(call.activation("self"), 1 / divisor, np.array(0.0), roundings=0 if exact else 1)
 
 
-def _negate(call: Call) -> Activation:
+def _negate(call: Call) -> Tensor:
     return call.affine(call.activation(), np.array(-1.0), np.array(0.0))
 
 
@@ -148,17 +149,17 @@ def _required(call: Call, name: str) -> Array:
     return found
 
 
-def _clamp(call: Call) -> Activation:
+def _clamp(call: Call) -> Tensor:
     if call.get("min") != 0 or call.get("max") is not None:
         raise UnsupportedOpError("only clamping from below at 0 (ReLU) is supported")
     return call.emit(Relu(), call.activation())
 
 
-def _leaky_relu(call: Call) -> Activation:
+def _leaky_relu(call: Call) -> Tensor:
     return call.emit(LeakyRelu(float(np.float32(call.get("negative_slope", 0.01)))), call.activation())
 
 
-def _average_pool(call: Call) -> Activation:
+def _average_pool(call: Call) -> Tensor:
     x = call.activation()
     if call.get("divisor_override") is not None:
         raise UnsupportedOpError("average pooling with its own divisor is not supported")
@@ -166,7 +167,7 @@ def _average_pool(call: Call) -> Activation:
     return call.emit(AveragePool2d(kernel, stride, padding * 2, bool(call.get("count_include_pad", True))), x)
 
 
-def _max_pool(call: Call) -> Activation:
+def _max_pool(call: Call) -> Tensor:
     x = call.activation()
     if _pair(call, "dilation", 1) != (1, 1):
         raise UnsupportedOpError("max pooling with dilation is not supported")
@@ -174,7 +175,7 @@ def _max_pool(call: Call) -> Activation:
     return call.emit(MaxPool2d(kernel, stride, padding * 2), x)
 
 
-def _windows(call: Call, x: Activation) -> tuple[Pair, Pair, Pair]:
+def _windows(call: Call, x: Tensor) -> tuple[Pair, Pair, Pair]:
     """Kernel, stride and padding, the latter on both sides."""
     kernel, padding = _pair(call, "kernel_size", 1), _pair(call, "padding", 0)
     stride = _pair(call, "stride", 1) if call.get("stride", []) else kernel
@@ -186,7 +187,7 @@ def _windows(call: Call, x: Activation) -> tuple[Pair, Pair, Pair]:
     return kernel, stride, padding
 
 
-def _adaptive_average_pool(call: Call) -> Activation:
+def _adaptive_average_pool(call: Call) -> Tensor:
     x = call.activation()
     size = call.get("output_size")
     if len(x.shape) != 3 or not isinstance(size, list) or len(size) != 2:
@@ -198,7 +199,7 @@ def _adaptive_average_pool(call: Call) -> Activation:
     return call.emit(AveragePool2d(kernel, kernel), x)
 
 
-def _mean(call: Call) -> Activation:
+def _mean(call: Call) -> Tensor:
     x = call.activation()
     axes = sorted(canonical_axis(a, len(x.shape)) for a in call.get("dim") or [])
     if len(x.shape) != 3 or axes != [1, 2] or call.get("dtype") not in (None, "float32"):

@@ -6,25 +6,26 @@ from math import prod
 from typing import Any
 
 from paoding_verify.errors import UnsupportedOpError
-from paoding_verify.network.aten import BATCH, Activation, Call, Handler
+from paoding_verify.network.aten import BATCH, Call, Handler
+from paoding_verify.network.builder import Tensor
 from paoding_verify.network.graph import Permute, Reshape, Shape
 
 __all__ = ["SHAPE_HANDLERS", "canonical_axis", "integer", "reshaped"]
 
 
-def _keep(call: Call) -> Activation:
+def _keep(call: Call) -> Tensor:
     if call.get("dtype") not in (None, "float32"):
         raise UnsupportedOpError(f"conversion to {call.get('dtype')} is not supported; only float32 models are")
     return call.activation()
 
 
-def _dropout(call: Call) -> Activation:
+def _dropout(call: Call) -> Tensor:
     if call.get("train", False):
         raise UnsupportedOpError("dropout is in training mode; call eval() on the module first")
     return call.activation("input")
 
 
-def _view(call: Call) -> Activation:
+def _view(call: Call) -> Tensor:
     x, target = call.activation(), call.get("size", call.get("shape"))
     if not target or target[0] not in (-1, BATCH, call.batch) or BATCH in target[1:]:
         raise UnsupportedOpError(f"a change of shape to {target} mixes the inputs of a batch")
@@ -39,20 +40,20 @@ def _view(call: Call) -> Activation:
     return reshaped(call, x, tuple(shape))
 
 
-def _flatten(call: Call) -> Activation:
+def _flatten(call: Call) -> Tensor:
     x = call.activation()
     first, last = (canonical_axis(call.get(k, d), len(x.shape)) for k, d in (("start_dim", 0), ("end_dim", -1)))
     return reshaped(call, x, (*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
 
 
-def _unflatten(call: Call) -> Activation:
+def _unflatten(call: Call) -> Tensor:
     x = call.activation()
     axis, sizes = canonical_axis(call.get("dim"), len(x.shape)), [integer(n) for n in call.get("sizes")]
     rest = x.shape[axis] // max(1, prod(n for n in sizes if n != -1))
     return reshaped(call, x, (*x.shape[:axis], *(rest if n == -1 else n for n in sizes), *x.shape[axis + 1 :]))
 
 
-def _squeeze(call: Call) -> Activation:
+def _squeeze(call: Call) -> Tensor:
     x, dims = call.activation(), call.get("dim")
     if dims is None:
         axes = list(range(len(x.shape)))
@@ -61,20 +62,20 @@ def _squeeze(call: Call) -> Activation:
     return reshaped(call, x, tuple(n for k, n in enumerate(x.shape) if k not in axes or n != 1))
 
 
-def _unsqueeze(call: Call) -> Activation:
+def _unsqueeze(call: Call) -> Tensor:
     x = call.activation()
     axis = canonical_axis(call.get("dim"), len(x.shape) + 1)
     return reshaped(call, x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
-def _permute(call: Call) -> Activation:
+def _permute(call: Call) -> Tensor:
     x, dims = call.activation(), [integer(a) for a in call.get("dims")]
     if len(dims) != len(x.shape) + 1 or dims[0] % len(dims) != 0:
         raise UnsupportedOpError(f"a reordering of axes by {dims} moves the batch")
     return call.emit(Permute(tuple(canonical_axis(a, len(x.shape)) for a in dims[1:])), x)
 
 
-def _transpose(call: Call) -> Activation:
+def _transpose(call: Call) -> Tensor:
     x = call.activation()
     first, second = (canonical_axis(call.get(k), len(x.shape)) for k in ("dim0", "dim1"))
     axes = list(range(len(x.shape)))
@@ -82,7 +83,7 @@ def _transpose(call: Call) -> Activation:
     return call.emit(Permute(tuple(axes)), x)
 
 
-def reshaped(call: Call, x: Activation, shape: Shape) -> Activation:
+def reshaped(call: Call, x: Tensor, shape: Shape) -> Tensor:
     """The value in another shape; the value itself if the shape is its own."""
     return x if x.shape == shape else call.emit(Reshape(shape), x)
 

@@ -57,6 +57,9 @@ class Builder:
             columns = prod(op.weight.shape[1:]) * op.groups * prod(shape[1:])
         elif isinstance(op, (AveragePool2d, MaxPool2d)):
             columns *= prod(op.kernel)
+        if isinstance(op, (Conv2d, AveragePool2d, MaxPool2d)):
+            (channels, height, width), (top, left, bottom, right) = inputs[0].shape, op.padding
+            columns = max(columns, channels * (height + top + bottom) * (width + left + right))
         if prod(shape) > self.limits.max_value_elements or columns > self.limits.max_columns:
             raise ModelError(f"a value of shape {shape} ({columns} window cells) is beyond the limits")
         self.num_elements += prod(shape)

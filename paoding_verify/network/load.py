@@ -19,6 +19,8 @@ from paoding_verify.network.verify import check_against_runtime
 if TYPE_CHECKING:
     from torch import nn
 
+    from paoding_verify.network.state_dict import Architecture
+
 __all__ = ["load_network"]
 
 STATE_DICTS = {".pth": "pth", ".pt": "pth", ".safetensors": "safetensors"}
@@ -27,15 +29,17 @@ STATE_DICTS = {".pth": "pth", ".pt": "pth", ".safetensors": "safetensors"}
 def load_network(
     source: str | Path | nn.Module,
     *,
-    arch: nn.Module | None = None,
+    arch: Architecture | None = None,
     input_shape: Shape | None = None,
     limits: LoadLimits | None = None,
 ) -> Network:
     """The canonical network of a model; `source.onnx` is an ONNX file that onnxruntime agrees with.
 
     source: an .onnx or .pt2 file; a .pth, .pt or .safetensors file of weights together with `arch`, the module they
-    belong to; or a module. Modules need `input_shape` (without the batch axis), or an attribute of that name.
-    A network that does not come from ONNX is rounded to float32 and written to ONNX. Nothing in a file is executed.
+    belong to, a function that makes it, or "path/to/file.py:function" (whose code is run); or a module. Modules need
+    `input_shape` (without the batch axis), or an attribute of that name.
+    A network that does not come from ONNX is rounded to float32 and written to ONNX. Nothing that a model file holds
+    is executed.
     Raises: ModelError naming what is wrong with the model; UnsupportedOpError for an operation outside the whitelist;
     ConfigError if `arch` or `input_shape` is missing.
     """

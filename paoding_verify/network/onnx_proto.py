@@ -172,11 +172,10 @@ def _all_tensors(model: onnx.ModelProto) -> list[TensorProto]:
 
 
 def _check_names(graph: onnx.GraphProto, limits: LoadLimits) -> None:
-    longest = limits.max_name_length
-    for node in graph.node:
-        for name in (node.name, node.op_type, *node.input, *node.output):
-            if len(name) > longest:
-                raise ModelError(f"a name in the model has {len(name)} characters; the limit is {longest}")
-    for tensor in graph.initializer:
-        if len(tensor.name) > longest:
-            raise ModelError(f"a name in the model has {len(tensor.name)} characters; the limit is {longest}")
+    names = [name for n in graph.node for name in (n.name, n.op_type, n.domain, *n.input, *n.output)]
+    names += [item.name for item in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)]
+    for name in (graph.name, *names):
+        if not isinstance(name, str):  # protobuf hands out invalid text as bytes
+            raise ModelError(f"the name {clean(name)!r} in the model is no valid text")
+        if len(name) > limits.max_name_length:
+            raise ModelError(f"a name in the model has {len(name)} characters; the limit is {limits.max_name_length}")

@@ -133,7 +133,10 @@ def _padding(call: Call, image: tuple[int, ...], span: Pair, stride: Pair) -> Pa
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
         raise ModelError("its auto_pad is unknown")
     # ceil(size / stride) windows; the odd zero goes after the image (UPPER) or in front of it (LOWER)
-    totals = [max((-(-image[a] // stride[a]) - 1) * stride[a] + span[a] - image[a], 0) for a in (0, 1)]
+    totals = [(-(-image[a] // stride[a]) - 1) * stride[a] + span[a] - image[a] for a in (0, 1)]
+    if min(totals) < -1:  # runtimes differ: some crop the image
+        raise UnsupportedOpError("auto_pad with a stride beyond the window is ambiguous; give the pads as numbers")
+    totals = [max(t, 0) for t in totals]
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
     first, last = (small, large) if mode == "SAME_UPPER" else (large, small)
     return first[0], first[1], last[0], last[1]

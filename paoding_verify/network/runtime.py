@@ -20,7 +20,10 @@ class OnnxProgram:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            # Without its fallback, which would print to stdout and try the same once more.
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # onnxruntime raises its own, undocumented types
             raise EngineError(f"onnxruntime cannot open the model: {error}") from error
         self._input = self._session.get_inputs()[0]
@@ -37,5 +40,8 @@ class OnnxProgram:
         return np.stack([self._once(point.reshape(shape)).reshape(-1) for point in x])
 
     def _once(self, x: Float32Array) -> Float32Array:
-        (output, *_) = self._session.run(None, {self._input.name: np.ascontiguousarray(x, dtype=np.float32)})
+        try:
+            (output, *_) = self._session.run(None, {self._input.name: np.ascontiguousarray(x, dtype=np.float32)})
+        except Exception as error:  # undocumented types here as well
+            raise EngineError(f"onnxruntime fails while it runs the model: {error}") from error
         return np.asarray(output, dtype=np.float32)

@@ -5,8 +5,8 @@ is compensated, and its energy - the mean drop of certified margins - decides: a
 probability exp(-dE / T). The temperature T falls linearly with the fraction removed, to 0 at the target. A step has
 to meet its budget: once its attempts are used up, the proposal of least energy is taken.
 
-Source: arXiv 2204.00783, section IV (progressive pruning by stochastic optimisation); the robustness metric is a
-certified one here, and merging is replaced by compensation.
+Source: arXiv 2204.00783 (progressive pruning by stochastic optimisation); the robustness metric is a certified one
+here, and a merge is followed by least squares.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from paoding_verify.pruning.groups import UnitGroup
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem, moves_of
 from paoding_verify.pruning.saliency import GroupPrices
 
-__all__ = ["AnnealingConfig", "anneal"]
+__all__ = ["AnnealingConfig", "anneal", "metropolis"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class AnnealingConfig:
     noise: float = 0.15
     """Scale of the Gumbel noise on log prices when atoms are drawn."""
     heat: float = 0.02
-    """Temperature at the start, as a share of the original's mean absolute certified margin."""
+    """Temperature at the start, as a share of the original's median absolute certified margin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
 def _temperature(problem: PruneProblem, state: _State, config: AnnealingConfig) -> float:
     """Linear in the share of the removals still to come."""
     left = 1.0 - len(state.removed) / sum(problem.plan[-1])
-    return config.heat * float(np.abs(problem.signal.baseline).mean()) * left
+    return config.heat * float(np.median(np.abs(problem.signal.baseline))) * left
 
 
 def _step(
@@ -95,7 +95,7 @@ def _step(
     taken = False
     while not taken and len(tried) < config.attempts:
         proposal = _propose(problem, state, counts, config)
-        taken, reason = _decide(proposal.state.energy - state.energy, temperature, problem.rng)
+        taken, reason = metropolis(proposal.state.energy - state.energy, temperature, problem.rng)
         tried.append(proposal)
         reasons.append(reason)
     chosen = len(tried) - 1
@@ -145,8 +145,8 @@ def _draw(problem: PruneProblem, state: _State, group: UnitGroup, number: int, c
     return drawn
 
 
-def _decide(rise: float, temperature: float, rng: np.random.Generator) -> tuple[bool, str]:
-    """The Metropolis rule, and its outcome in words. One number is drawn in any case."""
+def metropolis(rise: float, temperature: float, rng: np.random.Generator) -> tuple[bool, str]:
+    """Whether a rise in energy is accepted at a temperature, and why, in words. One number is drawn in any case."""
     drawn = float(rng.random())
     if rise <= 0:
         return True, f"energy fell by {-rise:.6g}"

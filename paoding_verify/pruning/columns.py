@@ -16,7 +16,7 @@ from paoding_verify.network.linear import window_taps
 from paoding_verify.network.shapes import window_counts
 from paoding_verify.pruning.groups import Labels
 
-__all__ = ["MAX_ROWS", "Block", "blocks", "outputs_of", "samples_of", "with_blocks"]
+__all__ = ["MAX_ROWS", "Block", "blocks", "num_images", "outputs_of", "samples_of", "with_blocks"]
 
 MAX_ROWS = 24_000
 """Image patches that one least-squares problem reads at most: the statistics of more change little."""
@@ -61,7 +61,7 @@ def samples_of(op: Dense | Conv2d, x: Float32Array) -> list[Array]:
         return [x.astype(np.float64)]
     kernel = (op.weight.shape[2], op.weight.shape[3])
     out = window_counts(x.shape[1:], kernel, op.stride, op.padding, op.dilation)
-    x = x[: _num_images(x, out)]
+    x = x[: num_images(x, out)]
     top, left, bottom, right = op.padding
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
     taps = [padded[:, :, rows, across] for rows, across in window_taps(kernel, op.stride, op.dilation, out)]
@@ -74,10 +74,11 @@ def outputs_of(op: Dense | Conv2d, y: Float32Array) -> list[Array]:
     """What each block computes, for the samples of `samples_of`: (samples, outputs) float64. Shapes: y (N, *out)."""
     if isinstance(op, Dense):
         return [y.astype(np.float64)]
-    y = y[: _num_images(y, y.shape[2:])]
+    y = y[: num_images(y, y.shape[2:])]
     grouped = y.reshape(len(y), op.groups, -1, y.shape[2] * y.shape[3]).transpose(1, 0, 3, 2)
     return list(grouped.reshape(op.groups, len(y) * y.shape[2] * y.shape[3], -1).astype(np.float64))
 
 
-def _num_images(x: Float32Array, out: tuple[int, ...]) -> int:
+def num_images(x: Float32Array, out: tuple[int, ...]) -> int:
+    """Inputs that are read where each gives out[0] * out[1] rows. Shapes: x (N, ...)."""
     return max(1, min(len(x), MAX_ROWS // (out[0] * out[1])))

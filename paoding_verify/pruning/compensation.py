@@ -14,7 +14,7 @@ import numpy as np
 
 from paoding_verify.network.evaluate import evaluate_op
 from paoding_verify.network.graph import Array, Conv2d, Dense, Float32Array, Network, Node
-from paoding_verify.pruning.columns import Block, blocks, outputs_of, samples_of, with_blocks
+from paoding_verify.pruning.columns import Block, blocks, num_images, outputs_of, samples_of, with_blocks
 from paoding_verify.pruning.groups import FIXED, Labels, UnitMap
 from paoding_verify.pruning.surgery import mask_units
 
@@ -28,6 +28,8 @@ def best_partners(
 
     Atoms that never vary have no partner. Shapes: value (N, *shape), labels (*shape), of a value that consumers read.
     """
+    if value.ndim == 4:
+        value = value[: num_images(value, value.shape[2:])]
     flat = value.reshape(len(value), -1).astype(np.float64)
     place = labels.ravel()
     signals = {atom: _normalised(flat[:, place == atom].ravel()) for atom in (*leaving, *staying)}

@@ -20,6 +20,8 @@ _NUM_ANCHORS = {"crown": 128, "crown-ibp": 64}
 """Anchors by bound method: large networks, where a bound costs more, get fewer."""
 _NUM_FOR_RADIUS = 40
 """Anchors on which the radius is found."""
+_CERTIFIED_SHARE = 0.75
+"""Of the original's margins at the radius chosen: margins far below zero say more about the relaxation."""
 _RADII = tuple(0.2 * 2.0 ** (-k / 2) for k in range(24))
 """Radii that are tried, as fractions of the domain: from 0.2 down to 0.00007."""
 
@@ -59,18 +61,18 @@ def given_regions(network: Network, regions: Sequence[Region], domain: Domain | 
 
 
 def synthesised_regions(network: Network, seed: int, domain: Domain | None) -> OwnRegions:
-    """Boxes around synthetic anchors; the radius is the largest tried at which half of the original's margins are
-    certified, so that the signal can move both ways.
+    """Boxes around synthetic anchors; the radius is the largest tried at which three quarters of the original's
+    margins are certified, so that the signal can move both ways.
     """
     box = DEFAULT_DOMAIN if domain is None else domain
     count = _NUM_ANCHORS[bound_method(network)]
     points = synthesise_anchors(network, count, seed=seed, domain=box).astype(np.float64)
     labels = network.forward(points.astype(np.float32)).argmax(axis=1)
-    radius = _median_radius(network, points[:_NUM_FOR_RADIUS], labels[:_NUM_FOR_RADIUS], box)
+    radius = _radius(network, points[:_NUM_FOR_RADIUS], labels[:_NUM_FOR_RADIUS], box)
     lower, upper = _balls(points, radius, box)
     record: dict[str, str | int | float] = {
         "source": "synthesised", "count": count, "seed": seed, "eps": radius * _width(box),
-        "eps_rule": "largest radius of a geometric ladder at which half of the original's margins are certified",
+        "eps_rule": "largest of a geometric ladder at which three quarters of the original's margins are certified",
         "domain": "default [0, 1]" if domain is None else "given",
     }  # fmt: skip
     return _own(network, (lower, upper, labels), box, record)
@@ -86,14 +88,14 @@ def _own(
     return OwnRegions(signal, domain, {**record, "bounds": signal.method, "sha256": digest.hexdigest()})
 
 
-def _median_radius(network: Network, points: Array, labels: Array, domain: Domain) -> float:
+def _radius(network: Network, points: Array, labels: Array, domain: Domain) -> float:
     """Bisection over the ladder: certified margins only shrink as the radius grows."""
     first, last = 0, len(_RADII) - 1
     while first < last:
         middle = (first + last) // 2
         lower, upper = _balls(points, _RADII[middle], domain)
         margins = CertifiedSignal(network, lower, upper, labels.tolist()).baseline
-        first, last = (first, middle) if float(np.mean(margins > 0)) >= 0.5 else (middle + 1, last)
+        first, last = (first, middle) if float(np.mean(margins > 0)) >= _CERTIFIED_SHARE else (middle + 1, last)
     return _RADII[first]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -33,7 +34,10 @@ METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
 """What `method` may name; each decides what to remove, and how to make up for it."""
 
 _NUM_STEPS = 10
-_NUM_INPUTS = 2400
+_NUM_INPUTS = (200, 2400)
+"""Fewest and most synthetic inputs for compensation."""
+_MAX_VALUES = 100_000_000
+"""Floats that all values at these inputs may take: large networks get fewer inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,7 @@ def prune(  # noqa: PLR0913 - the whole front door
         units=units,
         plan=tuple(plan),
         signal=own.signal,
-        inputs=compensation_inputs(original, _NUM_INPUTS, seed=seed, domain=own.domain),
+        inputs=compensation_inputs(original, _num_inputs(original), seed=seed, domain=own.domain),
         rng=np.random.default_rng(seed),
         progress=progress or (lambda doing, done, total: None),
     )
@@ -95,3 +99,8 @@ def prune(  # noqa: PLR0913 - the whole front door
     )
     network = remove_units(outcome.network, units, outcome.removed)
     return PruneResult(replace(network, name=f"{original.name}-pruned"), trace)
+
+
+def _num_inputs(network: Network) -> int:
+    per_input = sum(prod(shape) for shape in network.shapes)
+    return min(max(_MAX_VALUES // per_input, _NUM_INPUTS[0]), _NUM_INPUTS[1])

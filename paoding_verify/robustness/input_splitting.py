@@ -126,7 +126,7 @@ class Splitter:
 
     def _limit(self, num_leaves: int, deadline: float) -> str:
         if time.monotonic() > deadline:
-            return f"input splitting ran out of time after {num_leaves} boxes"
+            return f"input splitting stopped after {num_leaves} boxes"
         return f"input splitting reached {num_leaves} boxes" if num_leaves >= self.max_leaves else ""
 
     def _bound(self, parts: Sequence[_Part], prop: Property) -> None:

@@ -66,7 +66,7 @@ class Job:
         """Settles the task: nothing was shown. `bound` is what the checker proved."""
         bracket = f"proved bound {_text(bound)}, smallest margin found {_text(self.attack)}"
         if self.spent_s >= timeout_s:
-            why = f"time limit of {timeout_s:g} s reached"
+            why = f"time limit of {timeout_s:g} s reached" + (f" ({self.limit})" if self.limit else "")
         elif self.refusal:
             why = f"not re-proved by the checker ({self.refusal})"
         else:

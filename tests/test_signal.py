@@ -1,0 +1,81 @@
+"""The certified robustness signal and the pruner's own regions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paoding_verify.bounds.lirpa import LirpaBounder
+from paoding_verify.errors import RegionError
+from paoding_verify.network.graph import Relu, Reshape
+from paoding_verify.pruning.groups import find_units
+from paoding_verify.pruning.own_regions import given_regions, synthesised_regions
+from paoding_verify.pruning.signal import CertifiedSignal, bound_method
+from paoding_verify.pruning.surgery import mask_units
+from paoding_verify.regions import Region
+from tests.networks import chain, dense_net, random_conv, random_dense
+
+pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
+
+
+def signal_of(eps: float, count: int = 12) -> CertifiedSignal:
+    network = dense_net(0)
+    points = np.random.default_rng(0).uniform(0, 1, (count, 6))
+    labels = network.forward(points.astype(np.float32)).argmax(axis=1).tolist()
+    return CertifiedSignal(network, points - eps, points + eps, labels)
+
+
+def test_margins_of_points_are_those_of_the_network():
+    signal, network = signal_of(0.0), dense_net(0)
+    outputs = np.sort(network.forward(np.random.default_rng(0).uniform(0, 1, (12, 6)).astype(np.float32)), axis=1)
+    np.testing.assert_allclose(signal.baseline, outputs[:, -1] - outputs[:, -2], rtol=1e-3, atol=1e-4)
+
+
+def test_margins_shrink_with_the_boxes():
+    assert (signal_of(0.05).baseline < signal_of(0.01).baseline).all()
+
+
+def test_energy_is_the_mean_drop_and_gains_do_not_count():
+    signal = signal_of(0.01, count=2)
+    assert signal.energy(signal.baseline) == 0.0
+    assert signal.energy(signal.baseline + np.array([5.0, -1.0])) == pytest.approx(0.5)
+
+
+def test_margins_follow_the_network_and_come_back():
+    signal, network = signal_of(0.01), dense_net(0)
+    units = find_units(network)
+    masked = mask_units(network, units, units.groups[0].atoms[:6])
+    assert np.abs(signal.margins(masked) - signal.baseline).max() > 1e-3
+    np.testing.assert_array_equal(signal.margins(network), signal.baseline)
+
+
+def test_large_networks_get_the_faster_bounds():
+    rng = np.random.default_rng(0)
+    assert bound_method(dense_net(0)) == "crown"
+    large = chain((1, 20, 20), random_conv(rng, 5, 1, 3), Relu(), Reshape((1620,)), random_dense(rng, 2, 1620))
+    assert bound_method(large) == "crown-ibp"
+
+
+def test_the_radius_leaves_three_quarters_of_the_margins_certified():
+    own = synthesised_regions(dense_net(0), 0, (-1.0, 1.0))
+    assert own.record["domain"] == "given"
+    assert np.mean(own.signal.baseline > 0) > 0.6
+    assert own.record["eps"] == pytest.approx(2 * 0.2 * 2 ** (-round(-2 * np.log2(own.record["eps"] / 0.4)) / 2))
+
+
+def test_labels_are_the_networks_own_predictions_and_the_hull_is_the_domain():
+    network = dense_net(0)
+    x = np.random.default_rng(0).uniform(0, 1, (4, 6)).astype(np.float32)
+    wrong = (network.forward(x).argmax(axis=1) + 1) % 4
+    regions = [Region(f"r{k}", x[k] - 0.01, x[k] + 0.01, x[k], int(wrong[k])) for k in range(4)]
+    own = given_regions(network, regions, None)
+    assert (own.signal.baseline > -1).all()
+    assert own.record["domain"] == "hull of the regions"
+    low, high = own.domain
+    np.testing.assert_allclose(low, x.min(axis=0) - 0.01, rtol=1e-6)
+    np.testing.assert_allclose(high, x.max(axis=0) + 0.01, rtol=1e-6)
+
+
+def test_no_regions_are_an_error():
+    with pytest.raises(RegionError, match="empty list"):
+        given_regions(dense_net(0), [], None)
