@@ -60,6 +60,14 @@ def truncated(seed: int) -> tuple[Network, Network, tuple[tuple[int, ...], ...]]
     return f, Network(f.input_shape, tuple(nodes)), kept
 
 
+def with_head_bias(network: Network, change: Callable[[np.ndarray], np.ndarray]) -> Network:
+    """The network with another bias in its last layer, which is dense."""
+    last = network.nodes[-1]
+    assert isinstance(last.op, Dense)
+    head = Node(replace(last.op, bias=change(last.op.bias)), last.inputs, last.name)
+    return replace(network, nodes=(*network.nodes[:-1], head))
+
+
 def both_signs(outputs: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows that bound every output from below and above."""
     rows = np.vstack([np.eye(outputs), -np.eye(outputs)])
@@ -149,7 +157,7 @@ def pairs(checker: Checker) -> None:
 def pairs_that_cancel(checker: Checker) -> None:
     """Two equal networks whose hidden values are absorbed in float32 may differ there; exactly they do not."""
     one, w = np.array([[1.0]]), 2.0**24
-    ops = (Dense(one, np.array([w])), Relu(), Dense(one, np.array([-w - 0.0])), Relu())
+    ops = (Dense(one, np.array([w])), Relu(), Dense(one, np.array([-w])), Relu())
     tail = (Dense(one, np.array([-0.2])), Relu(), Dense(one, np.zeros(1)))
     f = chain((1,), *ops, *tail)
     lower, upper = np.array([[0.1]]), np.array([[0.45]])
@@ -160,6 +168,9 @@ def pairs_that_cancel(checker: Checker) -> None:
     )
     assert exact.proved
     assert not rounded.proved
+    twins, program = checker["differential"].Twins(), checker["program"].pair_program(f, f, [None] * len(f.nodes))
+    checker["crown"].enclose(program, lower, upper, "float32", coupling=twins)
+    assert twins.differences[6][1][0, 0] >= 0.4  # one program absorbs x, the other one keeps it
 
 
 def lines_enclose(checker: Checker) -> None:
@@ -286,31 +297,19 @@ def slopes_are_clipped(checker: Checker) -> None:
 def labels(checker: Checker) -> None:
     """A pair decides alike only where both networks are certified for one label."""
     f = dense_net(0)
-    g = replace(
-        f,
-        nodes=(
-            *f.nodes[:-1],
-            Node(replace(f.nodes[-1].op, bias=f.nodes[-1].op.bias[::-1] * 50), f.nodes[-1].inputs, "head"),
-        ),
-    )  # type: ignore[type-var, union-attr]
+    g = with_head_bias(f, lambda bias: bias[::-1] * 50)
     rng = np.random.default_rng(1)
     centre = rng.uniform(size=(12, 6))
     for label in range(4):
         proofs = checker["prove"].prove(
-            [f, g], centre - 1e-3, centre + 1e-3, [decides_like(4)] * 12, [Certificate("both-robust", label=label)] * 12,
-            semantics="real",
+            [f, g], centre - 1e-3, centre + 1e-3, [decides_like(4)] * 12,
+            [Certificate("both-robust", label=label)] * 12, semantics="real",
         )  # fmt: skip
         for point, proof in zip(centre, proofs, strict=True):
             same = evaluate(f, point[None]).argmax() == evaluate(g, point[None]).argmax() == label
             assert same or not proof.proved
     mixed = Property(np.array([[1.0, 0, 0, 0, -1.0, 0, 0, 0]]), np.array([10.0 - 1e-9]), ((0,),))
-    h = replace(
-        f,
-        nodes=(
-            *f.nodes[:-1],
-            Node(replace(f.nodes[-1].op, bias=f.nodes[-1].op.bias + 10.0), f.nodes[-1].inputs, "head"),
-        ),
-    )  # type: ignore[type-var, union-attr]
+    h = with_head_bias(f, lambda bias: bias + 10.0)
     (proof,) = checker["prove"].prove(
         [f, h], centre[:1], centre[:1], [mixed], [Certificate("both-robust", label=0)], semantics="real"
     )

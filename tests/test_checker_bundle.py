@@ -49,9 +49,7 @@ def make_result() -> tuple[AuditResult, dict[str, bytes]]:
     lower, upper = anchor.astype(np.float64) - EPS, anchor.astype(np.float64) + EPS
     label = [int(k) for k in evaluate(original, anchor.astype(np.float64)).argmax(axis=1)]
     label[1] = (label[1] + 1) % 4  # the second region's label is wrong: its claim is violated
-    regions = tuple(
-        RegionRecord(f"r{k}", "test", label[k], EPS, box_digest(lower[k], upper[k])) for k in range(2)
-    )
+    regions = tuple(RegionRecord(f"r{k}", "test", label[k], EPS, box_digest(lower[k], upper[k])) for k in range(2))
     outputs = OnnxProgram(original.source.onnx).run(anchor[1:])[0]
     witness = Witness(tuple(map(float, anchor[1])), tuple(map(float, outputs)), None)
     alignment = tuple(tuple(range(units)) for units in original.num_units)
@@ -66,14 +64,20 @@ def make_result() -> tuple[AuditResult, dict[str, bytes]]:
     pair = [original, pruned]
     certified = {"verdict": Verdict.CERTIFIED, "semantics": BOTH, "rechecked": True}
     where = {"region": "r0", "eps": EPS, "label": label[0]}
+    robust = bound([original], predicts(label[0], 4), crown)
+    alike, near = bound(pair, decides_like(4), joint), bound(pair, distance_at_most(0.5, 4), joint)
+    second = {"region": "r1", "eps": EPS, "label": label[1]}
+    proved = {"method": "differential", **where, **certified}
+    violated = {"verdict": Verdict.VIOLATED, "method": "centre", "witness": witness, "rechecked": True, **second}
+    unknown = {"verdict": Verdict.UNKNOWN, "method": "none", "reason": "no method left", **second}
     claims = (
-        Claim("a", "top1_robust", "original", method="crown", margin=1.0, bound=bound([original], predicts(label[0], 4), crown), **where, **certified),
-        Claim("b", "top1_robust", "original", "r1", EPS, label[1], Verdict.VIOLATED, "centre", margin=-1.0, witness=witness, rechecked=True),
-        Claim("c", "top1_equivalent", "pair", method="differential", bound=bound(pair, decides_like(4), joint), **where, **certified),
-        Claim("d", "output_distance", "pair", method="differential", delta=0.5, bound=bound(pair, distance_at_most(0.5, 4), joint), **where, **certified),
-        Claim("e", "output_distance", "pair", method="differential", bound=0.4, **where, **certified),
-        Claim("f", "top1_equivalent", "pair", "r1", EPS, label[1], Verdict.UNKNOWN, "none", reason="no method left"),
-    )  # fmt: skip
+        Claim("a", "top1_robust", "original", margin=1.0, bound=robust, **proved),
+        Claim("b", "top1_robust", "original", margin=-1.0, **violated),
+        Claim("c", "top1_equivalent", "pair", bound=alike, **proved),
+        Claim("d", "output_distance", "pair", delta=0.5, bound=near, **proved),
+        Claim("e", "output_distance", "pair", bound=0.4, **proved),
+        Claim("f", "top1_equivalent", "pair", **unknown),
+    )
     certificates = {"a": crown, "c": joint, "d": joint, "e": joint}
     metrics = (Metric("original", EPS, 2, 0.5, 0.5, 0.5),)
     models = tuple(model_record(n, role) for n, role in ((original, "original"), (pruned, "pruned")))
@@ -143,7 +147,9 @@ def test_false_claims_are_refused(
     assert claim in [name for name, _ in report.refused]
 
 
-def test_a_witness_with_invented_outputs_is_refused(honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path) -> None:
+def test_a_witness_with_invented_outputs_is_refused(
+    honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path
+) -> None:
     result, files = honest
     witness = next(c.witness for c in result.claims if c.id == "b")
     assert witness is not None
@@ -205,7 +211,9 @@ def test_what_is_no_bundle_is_an_error(honest: tuple[AuditResult, dict[str, byte
     shutil.rmtree(bundle)
 
 
-def test_boxes_that_claim_too_much_are_not_unpacked(honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path) -> None:
+def test_boxes_that_claim_too_much_are_not_unpacked(
+    honest: tuple[AuditResult, dict[str, bytes]], tmp_path: Path
+) -> None:
     result, files = honest
     buffer = io.BytesIO()
     zeros = np.zeros((1000, 1000))

@@ -1,5 +1,6 @@
 """Every mutant of the checker's arithmetic proves something false that the suite notices."""
 
+# ruff: noqa: E501 - a mutant is one line
 from __future__ import annotations
 
 import sys
@@ -27,7 +28,6 @@ MUTANTS = [
     ("relax", "np.where(l >= 0, chord, parallel)", "np.where(u >= 0, chord, parallel)"),
     ("relax", "np.argmax(low, axis=2), np.argmax(high, axis=2)", "np.argmax(low, axis=2), np.argmin(high, axis=2)"),
     ("relax", "rest = high.max(axis=2)", "rest = high.min(axis=2)"),
-    ("relax", "s = np.where(lc >= rest, 1.0, s)", "s = np.where(uc >= rest, 1.0, s)"),
     ("relax", "np.where(cells == tap, y, 0.0)", "np.where(cells >= tap, y, 0.0)"),
     ("intervals", "lower, upper = downward(lower - half), upward(upper + half)", "lower, upper = downward(lower), upward(upper)"),
     ("intervals", "half = up(up(product(absolute(op), radius", "half = up(0.9 * up(product(absolute(op), radius"),
