@@ -32,6 +32,9 @@ METHODS = {"ibp": "IBP", "crown-ibp": "CROWN-IBP", "crown": "CROWN", "alpha-crow
 _ALPHA_FLOATS = 1 << 24
 """Slopes that alpha-CROWN may hold at a time; Adam keeps four numbers for each."""
 
+_COEFFICIENTS = 1 << 26
+"""Numbers that a backward pass of CROWN may hold for one value: rows of a layer times size of a value times boxes."""
+
 _OPTIONS: dict[str, Any] = {
     # The other mode, "patches", crashes on grouped convolutions in 0.3 or gives bounds that are too high.
     "conv_mode": "matrix",
@@ -57,7 +60,7 @@ class LirpaBounder:
     """Lower bounds of linear functions of one network's outputs over batches of boxes; deterministic."""
 
     def __init__(self, network: Network, *, device: str = "cpu", chunk: int = 64) -> None:
-        """Translates the network once; `chunk` boxes are bounded at a time.
+        """Translates the network once; at most `chunk` boxes are bounded at a time, fewer of a large network.
 
         Raises: MissingComponentError if auto_LiRPA is not installed, UnsupportedOpError naming a node it cannot bound,
         EngineError if it fails to read the network.
@@ -121,7 +124,7 @@ class LirpaBounder:
         offsets = np.broadcast_to(offsets, (count, num_rows))
         self._set_iterations(iterations)
         parts = []
-        step = self._alpha_chunk(num_rows) if method == "alpha-crown" else self._chunk
+        step = self._boxes_at_a_time(num_rows, method)
         for start in range(0, count, step):
             part = slice(start, start + step)
             with self._naming(method):
@@ -170,16 +173,25 @@ class LirpaBounder:
         options = {"iteration": iterations, "loss_reduction_func": _unproved_first, "early_stop_patience": iterations}
         self._bounded.set_bound_opts({"optimize_bound_args": options})
 
-    def _alpha_chunk(self, num_rows: int) -> int:
-        """Boxes whose slopes fit into memory together; with a single box too large, rows of a layer share slopes."""
+    def _boxes_at_a_time(self, num_rows: int, method: str) -> int:
+        """Boxes that fit into memory together."""
+        if method in ("ibp", "crown-ibp"):
+            return self._chunk
         network = self._lowered.network
         units = [prod(network.shapes[k + 1]) for k in network.activations]
+        # The first layer's bounds come from intervals, so the largest backward pass starts at a later one.
+        widest = max([num_rows, *units[1:]]) * max(map(prod, network.shapes))
+        fitting = max(1, min(self._chunk, _COEFFICIENTS // widest))
+        return fitting if method == "crown" else min(fitting, self._alpha_chunk(num_rows, units))
+
+    def _alpha_chunk(self, num_rows: int, units: list[int]) -> int:
+        """Boxes whose slopes fit into memory together; with a single box too large, rows of a layer share slopes."""
         per_box = 2 * sum(n * (num_rows + sum(units[k + 1 :])) for k, n in enumerate(units))
         shared = per_box > _ALPHA_FLOATS
         self._bounded.set_bound_opts({"optimize_bound_args": {"use_shared_alpha": shared}})
         if shared:
             per_box = 2 * sum(n * (num_rows + len(units)) for n in units)
-        return max(1, min(self._chunk, _ALPHA_FLOATS // max(1, per_box)))
+        return max(1, _ALPHA_FLOATS // max(1, per_box))
 
     def _slopes(self, count: int) -> tuple[Slopes, ...]:
         """The slopes of all ReLU nodes after an optimisation, box by box."""
