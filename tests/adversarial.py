@@ -95,12 +95,11 @@ def underflow() -> Trap:
     return Trap("underflow", network, np.ones(1), np.ones(1), _row([1.0], -(2.0**-35)), ("float32",))
 
 
-def underflow_when_merged() -> Trap:
-    """The same without activations: 0 in float32 unless the weights are merged."""
-    ops = [Dense(np.array([[w]]), np.zeros(1)) for w in (2.0**-100, 2.0**-60, 2.0**126)]
-    return Trap(
-        "underflow in a chain", chain((1,), *ops), np.ones(1), np.ones(1), _row([1.0], -(2.0**-35)), ("float32",)
-    )
+def underflow_in_chain() -> Trap:
+    """2^-100 * 2^-60 * 2^100 without activations: 0 in float32 unless the last two weights are merged first."""
+    ops = [Dense(np.array([[w]]), np.zeros(1)) for w in (2.0**-100, 2.0**-60, 2.0**100)]
+    prop = _row([1.0], -(2.0**-61))
+    return Trap("underflow in a chain", chain((1,), *ops), np.ones(1), np.ones(1), prop, ("float32",))
 
 
 def coefficient_sum(exponent: int) -> Trap:
@@ -130,4 +129,4 @@ def traps() -> Iterator[Trap]:
         yield backward_sum(exponent, 52)
         yield input_sum(exponent + 20)
         yield coefficient_sum(exponent + 20)
-    yield from (overflow(), underflow(), underflow_when_merged(), float32_absorption())
+    yield from (overflow(), underflow(), underflow_in_chain(), float32_absorption())

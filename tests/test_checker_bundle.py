@@ -135,7 +135,8 @@ def test_a_sample_says_what_it_left_out(honest: tuple[AuditResult, dict[str, byt
         ("c", {"bound": 9.0}), ("d", {"delta": 1e-4}), ("e", {"bound": 1e-4}), ("e", {"bound": None}),
         ("d", {"kind": "vnnlib"}), ("a", {"subject": "other"}), ("a", {"region": "r9"}),
         ("f", {"verdict": Verdict.CERTIFIED, "semantics": BOTH, "rechecked": True}),
-        ("b", {"witness": Witness((0.5,) * 6, (0.0,) * 4, None)}), ("b", {"witness": Witness((0.5,), (0.0,) * 4, None)}),
+        ("b", {"witness": Witness((0.5,) * 6, (0.0,) * 4, None)}),
+        ("b", {"witness": Witness((0.5,), (0.0,) * 4, None)}),
     ],
 )  # fmt: skip
 def test_false_claims_are_refused(
