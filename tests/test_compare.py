@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from paoding_verify.evidence.property import decides_like, distance_at_most
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.evaluate import evaluate
 from paoding_verify.network.graph import Dense, Network, Relu
+from paoding_verify.network.load import load_network
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import Region
@@ -221,3 +223,22 @@ def test_refuses_what_is_no_comparison() -> None:
     with pytest.raises(ConfigError, match="outputs of each network"):
         compare(f, f, [replace(tasks(box, "top1_equivalent")[0], property=decides_like(3))], CONFIG)
     assert compare(f, f, [], CONFIG, alignment=identity_alignment(f)) == []
+
+
+@pytest.mark.realdata
+def test_joint_bounds_are_close_to_the_attack_on_a_real_pair(data_dir: Path) -> None:
+    """A quarter of the units of mnist-net 256x2 removed, least outgoing weights first, eps .03."""
+    f = load_network(data_dir / "models_gpl3" / "mnist-net_256x2.onnx")
+    layers = [k for k, node in enumerate(f.nodes) if isinstance(node.op, Dense)][1:]
+    norms = [np.linalg.norm(f.nodes[k].op.weight, axis=0) for k in layers]  # type: ignore[union-attr]
+    g = without_units(f, [np.sort(np.argsort(norm)[64:]) for norm in norms])
+    pictures = np.load(data_dir / "data" / "mnist_test.npz")["x"][:3] / np.float32(255)
+    boxes = [
+        Region(f"r{n}", np.maximum(x.astype(np.float64) - 0.03, 0), np.minimum(x.astype(np.float64) + 0.03, 1), x)
+        for n, x in enumerate(pictures.reshape(3, *f.input_shape).astype(np.float32))
+    ]
+    for finding in compare(f, g, tasks(boxes, "output_distance"), CONFIG):
+        assert finding.claim.verdict is Verdict.CERTIFIED
+        assert finding.claim.bound is not None
+        assert finding.claim.attack is not None
+        assert finding.claim.bound < 3 * finding.claim.attack

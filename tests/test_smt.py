@@ -10,7 +10,8 @@ import pytest
 
 from paoding_verify.equivalence import smt
 from paoding_verify.equivalence.compare import compare
-from paoding_verify.equivalence.encoding import Encoding, Variables, encode, exact_margin
+from paoding_verify.equivalence.encoding import Encoding, Variables, encode
+from paoding_verify.equivalence.exact_point import exact_margin
 from paoding_verify.equivalence.smt import GRID, hidden_bounds, rounded_form, smt_decide, spot_check
 from paoding_verify.errors import SoundnessError, UnsupportedOpError
 from paoding_verify.evidence.property import distance_at_most, predicts

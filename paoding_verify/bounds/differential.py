@@ -59,11 +59,8 @@ class PairBounder:
         parts = []
         with torch.no_grad():
             for start in range(0, len(lower), self._chunk):
-                box = Interval(
-                    torch.as_tensor(lower[start : start + self._chunk], dtype=torch.float64),
-                    torch.as_tensor(upper[start : start + self._chunk], dtype=torch.float64),
-                )
-                parts.append(_Boxes(self._model, box).bound_outputs(torch.as_tensor(rows, dtype=torch.float64)))
+                box = Interval(_tensor(lower[start : start + self._chunk]), _tensor(upper[start : start + self._chunk]))
+                parts.append(_Boxes(self._model, box).bound_outputs(_tensor(rows)))
         found = torch.cat([part[0] for part in parts]).numpy() + offsets
         return PairBounds(found, torch.cat([part[1] for part in parts]).numpy())
 
@@ -184,3 +181,8 @@ def _refined(z: Interval, wanted: torch.Tensor, pull: Callable[[torch.Tensor], t
         lower[:, index] = torch.maximum(lower[:, index], both[:, : len(index)])
         upper[:, index] = torch.minimum(upper[:, index], -both[:, len(index) :])
     return Interval(lower.reshape(z.lower.shape), upper.reshape(z.upper.shape))
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    """A float64 copy: arrays may be read-only, which torch does not support."""
+    return torch.as_tensor(np.array(array, dtype=np.float64))

@@ -10,6 +10,7 @@ from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import (
     Add,
     Affine,
+    Array,
     AveragePool2d,
     Conv2d,
     Dense,
@@ -32,12 +33,12 @@ class TorchLinear:
         """Raises: UnsupportedOpError if the operation is not linear."""
         self.op, self.in_shape, self.out_shape = node.op, in_shape, out_shape
         if isinstance(self.op, (Dense, Conv2d)):
-            self.weight = torch.as_tensor(self.op.weight).to(dtype)
-            bias = torch.as_tensor(self.op.bias).to(dtype)
+            self.weight = _tensor(self.op.weight, dtype)
+            bias = _tensor(self.op.bias, dtype)
             self.bias = bias if isinstance(self.op, Dense) else bias[:, None, None].expand(out_shape)
         elif isinstance(self.op, Affine):
-            self.weight = torch.as_tensor(self.op.scale).to(dtype)
-            self.bias = torch.as_tensor(self.op.shift).to(dtype).expand(out_shape)
+            self.weight = _tensor(self.op.scale, dtype)
+            self.bias = _tensor(self.op.shift, dtype).expand(out_shape)
         elif isinstance(self.op, AveragePool2d):
             self.weight, self.bias = _pool_weight(self.op, in_shape, dtype), torch.zeros(out_shape, dtype=dtype)
         elif isinstance(self.op, (Add, Reshape, Permute)):
@@ -91,6 +92,11 @@ class TorchLinear:
             ones = torch.ones((self.in_shape[0], 1, *op.kernel), dtype=x.dtype)
             return F.conv2d(_pad(x, op.padding), ones, None, op.stride, groups=self.in_shape[0]) * weight
         return x.permute(0, *(1 + a for a in op.axes)) if isinstance(op, Permute) else x.reshape(-1, *self.out_shape)
+
+
+def _tensor(array: Array, dtype: torch.dtype) -> torch.Tensor:
+    """A copy: parameters may be read-only, which torch does not support."""
+    return torch.as_tensor(array.copy()).to(dtype)
 
 
 def _pool_weight(op: AveragePool2d, in_shape: Shape, dtype: torch.dtype) -> torch.Tensor:

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.property import Property
-from paoding_verify.network.evaluate import evaluate_op
 from paoding_verify.network.graph import (
     Add,
     Affine,
@@ -27,7 +23,6 @@ from paoding_verify.network.graph import (
     Conv2d,
     Dense,
     LeakyRelu,
-    MaxPool2d,
     Network,
     Op,
     Permute,
@@ -37,7 +32,7 @@ from paoding_verify.network.graph import (
 from paoding_verify.network.linear import absolute, product, row_length
 from paoding_verify.regions import Region
 
-__all__ = ["Bounds", "Encoding", "Forms", "Unit", "Variables", "encode", "exact_margin"]
+__all__ = ["Bounds", "Encoding", "Forms", "Unit", "Variables", "encode"]
 
 Bounds = Sequence[tuple[Array, Array]]
 """Sound lower and upper pre-activation bounds of every activation node of one network, in order, each (*units)."""
@@ -238,50 +233,3 @@ def _rectified(leak: float, x: Forms, state: _State, known: tuple[Array, Array] 
         forms.coefficients[i, unit.variable] += 1.0 - leak
         forms.error[i] += (1.0 - leak) * (unit.error + float(x.error[i])) * _UP
     return forms
-
-
-def exact_margin(networks: Sequence[Network], prop: Property, x: npt.NDArray[np.float64]) -> Fraction:
-    """The property's margin at a point, in exact arithmetic of the stored parameters. Shape: x (*input_shape).
-
-    Raises: UnsupportedOpError for sigmoid and tanh.
-    """
-    outputs: list[Fraction] = []
-    for network in networks:
-        values = [_fractions(x)[None]]
-        for node in network.nodes:
-            values.append(_exact_op(node.op, [values[i] for i in node.inputs], node.name))
-        outputs.extend(values[-1][0])
-    rows = [
-        sum((Fraction(c) * y for c, y in zip(row, outputs, strict=True) if c), Fraction(float(offset)))
-        for row, offset in zip(prop.rows.tolist(), prop.offsets, strict=True)
-    ]
-    return min(max(rows[r] for r in clause) for clause in prop.clauses)
-
-
-def _fractions(array: Array) -> npt.NDArray[Any]:
-    return np.asarray(np.frompyfunc(Fraction, 1, 1)(array), dtype=object).reshape(array.shape)
-
-
-def _exact_op(op: Op, inputs: list[npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
-    if isinstance(op, (Dense, Conv2d)):
-        op = replace(op, weight=_fractions(op.weight), bias=_fractions(op.bias))
-    elif isinstance(op, Affine):
-        op = replace(op, scale=_fractions(op.scale), shift=_fractions(op.shift))
-    elif isinstance(op, LeakyRelu):
-        return np.asarray(np.maximum(inputs[0], inputs[0] * Fraction(op.slope)))
-    elif isinstance(op, AveragePool2d):
-        return _exact_pool(op, inputs[0])
-    elif not isinstance(op, (Relu, Add, Reshape, Permute, MaxPool2d)):
-        raise UnsupportedOpError(f"node {name!r}: {type(op).__name__} has no exact value")
-    return np.asarray(evaluate_op(op, *inputs))
-
-
-def _exact_pool(op: AveragePool2d, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Sums by a convolution with ones, divided by whole numbers of cells."""
-    channels = x.shape[1]
-    ones = _fractions(np.ones((channels, 1, *op.kernel)))
-    sums = Conv2d(ones, _fractions(np.zeros(channels)), op.stride, op.padding, groups=channels)
-    cells = replace(sums, weight=ones[:1], bias=sums.bias[:1], groups=1)
-    counts = product(cells, _fractions(np.ones((1, 1, *x.shape[2:]))))
-    whole = Fraction(op.kernel[0] * op.kernel[1])
-    return np.asarray(product(sums, x) / (whole if op.count_include_pad else counts))

@@ -20,7 +20,8 @@ import z3
 
 from paoding_verify.checker.crown import enclose
 from paoding_verify.checker.program import single_program
-from paoding_verify.equivalence.encoding import Bounds, Encoding, Forms, Unit, Variables, encode, exact_margin
+from paoding_verify.equivalence.encoding import Bounds, Encoding, Forms, Unit, Variables, encode
+from paoding_verify.equivalence.exact_point import exact_margin
 from paoding_verify.errors import SoundnessError, UnsupportedOpError
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.verdict import Verdict
