@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from paoding_verify.cli.main import main
 from paoding_verify.network.onnx_out import to_onnx
 from tests.networks import dense_net
+from tests.test_audit import perturbed
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits"
@@ -64,14 +65,18 @@ def test_a_failed_policy_ends_with_1(folder: Path, tmp_path: Path, capsys: pytes
 
 
 def test_an_open_policy_ends_with_3(folder: Path, tmp_path: Path) -> None:
-    policy = tmp_path / "open.toml"
+    """A threshold between the distance that an attack reached and the one that was proved is undecided."""
+    (tmp_path / "pruned.onnx").write_bytes(to_onnx(perturbed(dense_net(3), 0.02)))
+    models = [str(folder / "net.onnx"), "--pruned", str(tmp_path / "pruned.onnx")]
+    regions = ["--data", str(folder / "data.npz"), "--samples", "1", "--eps", "0.05", *EFFORT]
+    policy = tmp_path / "policy.toml"
     policy.write_text("max_certified_distance = 0.0\n")
-    data = ["--data", str(folder / "data.npz"), "--samples", "2", "--eps", "0.4", "--policy", str(policy)]
-    net = str(folder / "net.onnx")
-    pruned = tmp_path / "pruned.onnx"
-    pruned.write_bytes(to_onnx(dense_net(3)))
-    code = main(["audit", net, "--pruned", str(pruned), *data, *EFFORT, "-o", str(tmp_path / "out")])
-    assert code in (0, 3)  # the distance of a network to itself is 0; proved or not, it is never refuted
+    command = ["audit", *models, *regions, "--policy", str(policy), "-o"]
+    assert main([*command, str(tmp_path / "first")]) == 1
+    (rule,) = json.loads((tmp_path / "first" / "audit.json").read_text())["policy"]["rules"]
+    assert 0 < rule["low"] < rule["high"]
+    policy.write_text(f"max_certified_distance = {(rule['low'] + rule['high']) / 2}\n")
+    assert main([*command, str(tmp_path / "second")]) == 3
 
 
 def test_json_stands_alone_on_stdout(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,3 +280,16 @@ def test_help_loads_no_engine() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'z3', 'auto_LiRPA', 'onnx', 'rich', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.realdata
+def test_a_real_network_is_pruned_audited_and_checked(data_dir: Path, tmp_path: Path) -> None:
+    model, data = data_dir / "models_gpl3" / "mnist-net_256x2.onnx", data_dir / "data" / "mnist_test.npz"
+    regions = ["--data", str(data), "--samples", "4", "--eps", "0.01", "--domain", "0", "1"]
+    target = tmp_path / "out"
+    code = main(["audit", str(model), *regions, "--target-sparsity", "0.3", *EFFORT, "-o", str(target)])
+    assert code in (0, 1, 3)
+    result = json.loads((target / "audit.json").read_text())
+    assert sum(result["models"][1]["num_units"]) < 0.75 * sum(result["models"][0]["num_units"])
+    assert any(claim["verdict"] == "CERTIFIED" for claim in result["claims"])
+    assert main(["check", str(target), "--quiet"]) == 0

@@ -72,11 +72,13 @@ def quiet() -> Iterator[None]:
 def _logging_kept() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    depth = sys.getrecursionlimit()  # set to a million by the import: deeply nested JSON would then crash the process
     try:
         yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+        sys.setrecursionlimit(depth)
 
 
 @contextlib.contextmanager

@@ -83,7 +83,6 @@ def _components() -> list[Component]:
         Component("safetensors", "reading weights", lambda: _import("safetensors.numpy"), f"{pip} 'safetensors>=0.5'"),
         Component("jinja2", "the report", lambda: _import("jinja2"), f"{pip} 'jinja2>=3.1.6'"),
         Component("rich", "the terminal", lambda: _import("rich"), f"{pip} 'rich>=13'"),
-        Component("highspy", "exact search by HiGHS", lambda: _import("highspy"), f"{pip} highspy", core=False),
     ]
 
 
