@@ -19,7 +19,9 @@ from paoding_verify.errors import ConfigError
 from paoding_verify.network.graph import Affine, Array, Dense, Float32Array, Network, Reshape, Shape
 from paoding_verify.network.torch_out import to_module
 
-__all__ = ["DEFAULT_DOMAIN", "Domain", "compensation_inputs", "picture_layout", "synthesise_anchors"]
+__all__ = [
+    "DEFAULT_DOMAIN", "Domain", "compensation_inputs", "picture_layout", "synthesise_anchors", "training_inputs",
+]  # fmt: skip
 
 Domain = tuple[npt.ArrayLike, npt.ArrayLike]
 """Smallest and largest legal input: numbers, or arrays that broadcast to the input's shape."""
@@ -42,7 +44,7 @@ _OWN_SHARES = (0.6, 0.4, 0.25, 0.1)
 """Of a stuck point in its blend with one that reached the class."""
 _REACH = 4.0
 """Largest entry of a smoothed step, in steps."""
-_ANCHOR_STREAM, _COMPENSATION_STREAM = 1, 2
+_ANCHOR_STREAM, _COMPENSATION_STREAM, _TRAINING_STREAM = 1, 2, 3
 
 
 def synthesise_anchors(network: Network, count: int, *, seed: int, domain: Domain | None = None) -> Float32Array:
@@ -63,7 +65,18 @@ def compensation_inputs(network: Network, count: int, *, seed: int, domain: Doma
 
     Raises: ConfigError if the count is not positive or the domain is empty.
     """
-    rng = np.random.default_rng([_COMPENSATION_STREAM, seed])
+    return _diverse(network, count, np.random.default_rng([_COMPENSATION_STREAM, seed]), domain)
+
+
+def training_inputs(network: Network, count: int, *, seed: int, domain: Domain | None = None) -> Float32Array:
+    """As `compensation_inputs`, from a stream of randomness of its own. Shapes: (count, *input_shape).
+
+    Raises: ConfigError if the count is not positive or the domain is empty.
+    """
+    return _diverse(network, count, np.random.default_rng([_TRAINING_STREAM, seed]), domain)
+
+
+def _diverse(network: Network, count: int, rng: np.random.Generator, domain: Domain | None) -> Float32Array:
     draft = _draft(network, count, rng, domain)
     return _pursue(network, draft, steps=rng.integers(0, 16, count), until_reached=False)
 

@@ -231,7 +231,7 @@ def test_half_of_a_recorded_network_is_pruned_better_than_by_magnitude(data_dir)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "choose one of paoding, magnitude-l2, random"),
+        ({"method": "magic"}, "choose one of paoding, obs"),
         ({"target_sparsity": 0.0}, "strictly between"),
         ({"target_sparsity": 0.99}, "at most 20 can go"),
         ({"seed": -1}, "seed"),

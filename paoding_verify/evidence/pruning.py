@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Candidate", "Move", "PruneStep", "PruneTrace"]
+__all__ = ["Candidate", "DistilRecord", "Move", "PruneStep", "PruneTrace"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,24 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class DistilRecord:
+    """What training on synthetic inputs changed after the last unit had left."""
+
+    steps: int
+    num_inputs: int
+    """Synthetic inputs, and those the user gave."""
+    kept: bool
+    """Whether the distilled network was taken: it is left if the energy rose."""
+    energy_before: float
+    """Mean drop of certified margins on the pruner's anchors (logits)."""
+    energy_after: float
+    certified_margin_before: float
+    """Mean certified margin over the pruner's anchors (logits)."""
+    certified_margin_after: float
+    elapsed_s: float | None = None
+
+
+@dataclass(frozen=True)
 class PruneTrace:
     """Record of a pruning run."""
 
@@ -70,3 +88,5 @@ class PruneTrace:
     candidates: tuple[Candidate, ...] = ()
     excluded: tuple[str, ...] = ()
     """Activation layers, wholly or partly, that could not be pruned, each with the reason. Untrusted text."""
+    distilled: DistilRecord | None = None
+    """Training after pruning; None: there was none."""

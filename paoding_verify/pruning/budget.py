@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from paoding_verify.errors import ConfigError
 from paoding_verify.pruning.groups import UnitGroup, UnitMap
 
-__all__ = ["plan_removals", "split_steps"]
+__all__ = ["plan_removals", "split_steps", "tilted_counts"]
 
 
 def plan_removals(units: UnitMap, num_units: int, target_sparsity: float) -> tuple[int, ...]:
@@ -37,6 +37,28 @@ def split_steps(counts: Sequence[int], num_steps: int) -> list[tuple[int, ...]]:
     """Cumulative removals after each step; the last entry is `counts`, steps in which nothing changes are left out."""
     plan = [tuple(round(n * k / num_steps) for n in counts) for k in range(1, num_steps + 1)]
     return [now for before, now in zip([tuple(0 for _ in counts), *plan], plan, strict=False) if now != before]
+
+
+def tilted_counts(groups: Sequence[UnitGroup], counts: Sequence[int], tilt: float) -> tuple[int, ...]:
+    """Atoms to remove from each group if the first group loses a fraction larger by `tilt`, the last one smaller by as
+    much, and those between in proportion. As many units go in total, or the nearest number that whole atoms make; every
+    group keeps an atom. Shapes: counts (groups,), the atoms that would go without a tilt.
+    """
+    if tilt == 0.0 or len(groups) < 2:
+        return tuple(counts)
+    wanted = sum(count * g.multiplicity for count, g in zip(counts, groups, strict=True))
+    slopes = [tilt * (1 - 2 * k / (len(groups) - 1)) for k in range(len(groups))]
+    fractions = [count / len(g.atoms) + s for count, g, s in zip(counts, groups, slopes, strict=True)]
+    low, high = -2.0, 2.0
+    for _ in range(60):
+        shift = (low + high) / 2
+        quotas = [
+            min(max((f + shift) * len(g.atoms), 0.0), len(g.atoms) - 1.0)
+            for f, g in zip(fractions, groups, strict=True)
+        ]
+        total = sum(quota * g.multiplicity for quota, g in zip(quotas, groups, strict=True))
+        low, high = (shift, high) if total < wanted else (low, shift)
+    return _nearest_counts(groups, quotas, wanted)
 
 
 def _quotas(groups: Sequence[UnitGroup], wanted: int) -> list[float]:

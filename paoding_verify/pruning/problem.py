@@ -8,10 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from paoding_verify.evidence.pruning import Move, PruneStep
+from paoding_verify.anchors import DEFAULT_DOMAIN, Domain, training_inputs
+from paoding_verify.evidence.pruning import DistilRecord, Move, PruneStep
 from paoding_verify.network.evaluate import evaluate_all
 from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.pruning.groups import UnitMap
+from paoding_verify.pruning.inputs import NUM_TRAINING, affordable, joined
 from paoding_verify.pruning.signal import CertifiedSignal
 from paoding_verify.task import Progress
 
@@ -29,16 +31,31 @@ class PruneProblem:
     """For each step, how many atoms of each group are gone after it."""
     signal: CertifiedSignal
     inputs: Float32Array
-    """(M, *input_shape) synthetic inputs for saliency and compensation, disjoint from the anchors."""
+    """(M, *input_shape) inputs for saliency and compensation, disjoint from the anchors: synthetic ones, and the
+    user's.
+    """
     rng: np.random.Generator
     """The only source of randomness of a method."""
     progress: Progress
     """Called with removed units so far."""
+    seed: int = 0
+    """Of inputs and training."""
+    domain: Domain = DEFAULT_DOMAIN
+    """Of synthetic inputs."""
+    user_inputs: Float32Array | None = None
+    """(N, *input_shape) unlabelled inputs that the user gave; `inputs` holds them already."""
 
     @cached_property
     def targets(self) -> list[Float32Array]:
         """Every value of the original at the inputs, the inputs first: what compensation tries to restore."""
         return evaluate_all(self.original, self.inputs)
+
+    @cached_property
+    def training_inputs(self) -> Float32Array:
+        """(M, *input_shape) inputs for distillation, many more than `inputs`, made when first asked for."""
+        count = affordable(self.original, NUM_TRAINING)
+        synthetic = training_inputs(self.original, count, seed=self.seed, domain=self.domain)
+        return joined(synthetic, self.user_inputs)
 
     @property
     def num_units(self) -> int:
@@ -60,6 +77,8 @@ class PruneOutcome:
     removed: frozenset[int]
     """Atoms."""
     steps: tuple[PruneStep, ...]
+    distilled: DistilRecord | None = None
+    """Set by a method that trained its network after pruning."""
 
 
 def moves_of(

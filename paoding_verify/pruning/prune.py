@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from paoding_verify.anchors import Domain, compensation_inputs
 from paoding_verify.errors import ConfigError
@@ -15,8 +15,11 @@ from paoding_verify.network.graph import Network
 from paoding_verify.network.transform import as_float32
 from paoding_verify.pruning.annealing import anneal
 from paoding_verify.pruning.budget import plan_removals, split_steps
+from paoding_verify.pruning.finish import distilled
 from paoding_verify.pruning.groups import find_units
+from paoding_verify.pruning.inputs import NUM_COMPENSATION, affordable, checked_inputs, joined
 from paoding_verify.pruning.magnitude import magnitude_l2
+from paoding_verify.pruning.obs import obs
 from paoding_verify.pruning.own_regions import given_regions, synthesised_regions
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.random_choice import random_choice
@@ -28,16 +31,15 @@ __all__ = ["METHODS", "PruneResult", "prune"]
 
 METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
     "paoding": anneal,
+    "obs": obs,
     "magnitude-l2": magnitude_l2,
     "random": random_choice,
 }
 """What `method` may name; each decides what to remove, and how to make up for it."""
 
+_DISTILLED = ("obs",)
+"""Methods that end with training on synthetic inputs."""
 _NUM_STEPS = 10
-_NUM_INPUTS = (200, 2400)
-"""Fewest and most synthetic inputs for compensation."""
-_MAX_VALUES = 100_000_000
-"""Floats that all values at these inputs may take: large networks get fewer inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +58,20 @@ def prune(  # noqa: PLR0913 - the whole front door
     method: str = "paoding",
     seed: int = 0,
     domain: Domain | None = None,
+    inputs: npt.ArrayLike | None = None,
+    distil: bool = True,
     progress: Progress | None = None,
 ) -> PruneResult:
     """A physically smaller network with round(target_sparsity * units) fewer units, or, where units only leave
     together, the nearest number.
 
     `regions` steer the pruner and must not be reported by an audit; None: it makes its own from the network alone, in
-    `domain` (default [0, 1], or the hull of the regions). The same arguments give the same network, bit by bit, on the
-    same machine. All parameters of the result are float32 numbers.
-    Raises: ConfigError on an unknown method, or on a target that cannot be reached; RegionError on unusable regions.
+    `domain` (default [0, 1], or the hull of the regions). `inputs` (N, *input_shape) are unlabelled inputs from which
+    compensation and distillation learn, besides synthetic ones; they must not be reported either. With `distil`, the
+    method obs ends with a distillation; the others never do. The same arguments give the same network, bit by bit,
+    on the same machine. All parameters of the result are float32 numbers.
+    Raises: ConfigError on an unknown method, or on a target that cannot be reached; RegionError on unusable regions;
+    InputError on unusable inputs.
     Source: arXiv 2204.00783.
     """
     if method not in METHODS:
@@ -77,16 +84,23 @@ def prune(  # noqa: PLR0913 - the whole front door
     units = find_units(original)
     plan = split_steps(plan_removals(units, sum(original.num_units), target_sparsity), _NUM_STEPS)
     own = synthesised_regions(original, seed, domain) if regions is None else given_regions(original, regions, domain)
+    user = None if inputs is None else checked_inputs(original, inputs, own.domain)
+    count = affordable(original, NUM_COMPENSATION)
     problem = PruneProblem(
         original=original,
         units=units,
         plan=tuple(plan),
         signal=own.signal,
-        inputs=compensation_inputs(original, _num_inputs(original), seed=seed, domain=own.domain),
+        inputs=joined(compensation_inputs(original, count, seed=seed, domain=own.domain), user),
         rng=np.random.default_rng(seed),
         progress=progress or (lambda doing, done, total: None),
+        seed=seed,
+        domain=own.domain,
+        user_inputs=user,
     )
     outcome = METHODS[method](problem)
+    if distil and method in _DISTILLED:
+        outcome = distilled(problem, outcome)
     trace = PruneTrace(
         method=method,
         seed=seed,
@@ -96,11 +110,7 @@ def prune(  # noqa: PLR0913 - the whole front door
         alignment=alignment(original, units, outcome.removed),
         anchors=own.record,
         excluded=units.excluded,
+        distilled=outcome.distilled,
     )
     network = remove_units(outcome.network, units, outcome.removed)
     return PruneResult(replace(network, name=f"{original.name}-pruned"), trace)
-
-
-def _num_inputs(network: Network) -> int:
-    per_input = sum(prod(shape) for shape in network.shapes)
-    return min(max(_MAX_VALUES // per_input, _NUM_INPUTS[0]), _NUM_INPUTS[1])

@@ -9,7 +9,8 @@ Source: Hassibi and Stork 1993 (optimal brain surgeon), applied layer by layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,10 +25,18 @@ class GroupPrices:
     """Prices of the atoms of one group in the network as it stands; atoms can be eliminated one after another."""
 
     def __init__(
-        self, network: Network, units: UnitMap, group: UnitGroup, values: Sequence[Float32Array], ridge: float
+        self,
+        network: Network,
+        units: UnitMap,
+        group: UnitGroup,
+        values: Sequence[Float32Array],
+        ridge: float,
+        *,
+        metric: Mapping[int, Array] = MappingProxyType({}),
     ) -> None:
         """Shapes: values[k] (N, *network.shapes[k]), as the network computes them; ridge is relative to the mean
-        variance of the columns.
+        variance of the columns; metric[k] (outputs, outputs) is a factor F of the quadratic form F^T F by which losses
+        at the outputs (channels) of node k are weighed, the identity where it is missing.
         """
         self._readers = []
         for index in group.consumers:
@@ -37,10 +46,15 @@ class GroupPrices:
             parts = blocks(node.op, units.labels[node.inputs[0]], units.labels[index + 1])
             samples = samples_of(node.op, values[node.inputs[0]])
             outputs = outputs_of(node.op, values[index + 1])
+            first = 0
             for part, x, y in zip(parts, samples, outputs, strict=True):
                 keep = (part.matrix != 0).any(axis=0) | (part.atoms < 0)
-                scale = max(float(y.var(axis=0).sum()), 1e-12)
-                self._readers.append(_Reader(part.matrix[:, keep], part.atoms[keep], x[:, keep], ridge, scale))
+                rows = slice(first, first := first + len(part.matrix))
+                matrix, seen = part.matrix[:, keep], y - y.mean(axis=0)
+                if index in metric:
+                    matrix, seen = metric[index][:, rows] @ matrix, seen @ metric[index][:, rows].T
+                scale = max(float(seen.var(axis=0).sum()), 1e-12)
+                self._readers.append(_Reader(matrix, part.atoms[keep], x[:, keep], ridge, scale))
 
     def price(self, atoms: Sequence[int]) -> Array:
         """Cost of removing each of these atoms alone, as a share of the variance that is computed. Shape (atoms,)."""

@@ -12,7 +12,7 @@ from paoding_verify.errors import ConfigError
 from paoding_verify.network.graph import Affine, Array, Conv2d, Dense, Network, Node, Op, Reshape
 from paoding_verify.pruning.groups import Labels, UnitMap, is_depthwise
 
-__all__ = ["alignment", "mask_units", "remove_units"]
+__all__ = ["alignment", "mask_units", "put_back", "remove_units"]
 
 Indices = npt.NDArray[np.intp]
 
@@ -37,6 +37,19 @@ def remove_units(network: Network, units: UnitMap, removed: Collection[int]) -> 
     kept = [_kept_indices(labels, removed) for labels in units.labels]
     nodes = [_shrunk(node, kept[node.inputs[0]], kept[index + 1]) for index, node in enumerate(network.nodes)]
     return replace(network, nodes=tuple(nodes), source=None)
+
+
+def put_back(small: Network, masked: Network, units: UnitMap, removed: Collection[int]) -> Network:
+    """The masked network with the weights and biases of a smaller one: the inverse of `remove_units`.
+
+    Shapes: `small` has those of remove_units(masked, units, removed).
+    """
+    kept = [_kept_indices(labels, removed) for labels in units.labels]
+    nodes = [
+        replace(node, op=_grown(little.op, node.op, kept[node.inputs[0]], kept[index + 1]))
+        for index, (little, node) in enumerate(zip(small.nodes, masked.nodes, strict=True))
+    ]
+    return replace(masked, nodes=tuple(nodes), source=None)
 
 
 def alignment(network: Network, units: UnitMap, removed: Collection[int]) -> tuple[tuple[int, ...], ...]:
@@ -85,6 +98,17 @@ def _shrunk(node: Node, read: tuple[Indices, ...], made: tuple[Indices, ...]) ->
     elif isinstance(op, Reshape):
         op = Reshape(tuple(len(indices) for indices in made))
     return replace(node, op=op)
+
+
+def _grown(small: Op, op: Op, read: tuple[Indices, ...], made: tuple[Indices, ...]) -> Op:
+    """A linear operation with the parameters of its smaller form where that has any."""
+    if not isinstance(op, (Dense, Conv2d)) or not isinstance(small, (Dense, Conv2d)):
+        return op
+    weight, bias = op.weight.copy(), op.bias.copy()
+    bias[made[0]] = small.bias
+    columns = np.arange(weight.shape[1]) if is_depthwise(op) else read[0][read[0] < weight.shape[1]]
+    weight[np.ix_(made[0], columns)] = small.weight
+    return replace(op, weight=weight, bias=bias, bias_magnitude=None, roundings=small.roundings)
 
 
 def _sliced(array: Array, made: tuple[Indices, ...]) -> Array:

@@ -1,0 +1,44 @@
+"""The last step of a pruning: distillation of the smaller network, measured on the pruner's anchors."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from paoding_verify.evidence.pruning import DistilRecord
+from paoding_verify.pruning.distil import DistilConfig, distil, num_steps
+from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
+from paoding_verify.pruning.surgery import put_back, remove_units
+
+__all__ = ["distilled"]
+
+
+def distilled(problem: PruneProblem, outcome: PruneOutcome, config: DistilConfig | None = None) -> PruneOutcome:
+    """The outcome with the network distilled, unless its energy rose; the record says which, and by how much.
+
+    The removed units stay removed. Large networks take fewer steps than `config` says.
+    """
+    start = time.perf_counter()
+    small = remove_units(outcome.network, problem.units, outcome.removed)
+    config = config or DistilConfig()
+    config = replace(config, steps=num_steps(small, problem.original, config))
+    inputs = problem.training_inputs
+    trained = distil(
+        small, problem.original, inputs, seed=problem.seed, domain=problem.domain, config=config,
+        progress=problem.progress,
+    )  # fmt: skip
+    network = put_back(trained, outcome.network, problem.units, outcome.removed)
+    before, after = (problem.signal.margins(n) for n in (outcome.network, network))
+    energies = problem.signal.energy(before), problem.signal.energy(after)
+    better = energies[1] <= energies[0]
+    record = DistilRecord(
+        steps=config.steps,
+        num_inputs=len(inputs),
+        kept=better,
+        energy_before=energies[0],
+        energy_after=energies[1],
+        certified_margin_before=float(before.mean()),
+        certified_margin_after=float(after.mean()),
+        elapsed_s=time.perf_counter() - start,
+    )
+    return replace(outcome, network=network if better else outcome.network, distilled=record)
