@@ -126,7 +126,7 @@ def metrics_of(claims: list[Claim], natural: tuple[float, float] = (0.98, 0.96))
 def regions_of(claims: list[Claim], source: str = "mnist_test.npz") -> tuple[RegionRecord, ...]:
     seen = {c.region: c for c in claims}
     return tuple(
-        RegionRecord(name, f"{source}[{k * 37 + 11}]", k % 10, c.eps, digest(name))
+        RegionRecord(name, f"{source}[{k * 37 + 11}]", k % 10, c.eps, (0.0, 1.0), digest(name))
         for k, (name, c) in enumerate(seen.items())
     )
 

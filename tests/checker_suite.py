@@ -316,7 +316,18 @@ def labels(checker: Checker) -> None:
     assert not proof.proved
 
 
+def folded_far_out(checker: Checker) -> None:
+    """Folded parameters say nothing of float32 programs beyond 2^64 (`network.folding`)."""
+    for reach, sure in ((2.0**40, True), (2.0**70, False)):
+        scale = Affine(np.array([2.0**-70]), np.array([0.0]), roundings=4)
+        network = chain((1,), scale, Dense(np.ones((2, 1)), np.array([1.0, 0.0])))
+        box, rows = np.array([[reach]]), np.array([[1.0, -1.0]])
+        found = checker["crown"].lower_bounds(network, box, box, rows, np.zeros(1), semantics="float32")
+        assert bool(found[0, 0] > 0) is sure
+
+
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, first_layer_differences, pairs_that_cancel, labels, garbage_slopes,
     values_enclosed, traps_are_refused, float32_runs, sampled_points, pairs,
+    folded_far_out,
 )  # fmt: skip

@@ -38,6 +38,8 @@ MUTANTS = [
     ("intervals", "size + floor.reshape", "size + 0.0 * floor.reshape"),
     ("intervals", "np.where(harmless.reshape", "np.where(True | harmless.reshape"),
     ("intervals", "bases = [np.maximum(x.size, magnitude(x.lower, x.upper)) for x in inputs]", "bases = [magnitude(x.lower, x.upper) for x in inputs]"),
+    ("intervals", "(size >= FLOAT32_RANGE) | far", "(size >= FLOAT32_RANGE) & far"),
+    ("intervals", "far = np.max(reach, axis=0) >= FLOAT32_RANGE", "far = np.max(reach, axis=0) < 0"),
     ("intervals", "pool_windows(op, x.upper).max(axis=2)", "pool_windows(op, x.upper).mean(axis=2)"),
     ("intervals", "inputs[0].lower + inputs[1].lower, inputs[0].upper", "inputs[0].lower + inputs[1].upper, inputs[0].upper"),
     ("backward", "coefficient = before + coefficient", "coefficient = coefficient"),

@@ -70,6 +70,8 @@ class View:
     """Ascending, without duplicates."""
     num_inputs: int
     """Largest number of regions that share one eps."""
+    domains: tuple[tuple[float, float] | None, ...]
+    """Domains to which balls were cut, without duplicates; None: not cut."""
     num_boxes: int
     """Regions without a single radius."""
     rechecked: tuple[int, int]
@@ -116,6 +118,7 @@ def build_view(result: AuditResult) -> View:
         counts=result.counts,
         eps=tuple(sorted({e for e in radii if e is not None} | {c.eps for c in result.claims if c.eps is not None})),
         num_inputs=max((n for e, n in radii.items() if e is not None), default=0),
+        domains=tuple(dict.fromkeys(region.domain for region in result.regions if region.eps is not None)),
         num_boxes=radii[None],
         rechecked=(sum(c.rechecked for c in proved), len(proved)),
         replayed=(sum(c.rechecked for c in violated), len(violated)),
