@@ -10,7 +10,7 @@ from paoding_verify.errors import RegionError
 from paoding_verify.network.graph import Relu, Reshape
 from paoding_verify.pruning.groups import find_units
 from paoding_verify.pruning.own_regions import given_regions, synthesised_regions
-from paoding_verify.pruning.signal import CertifiedSignal, bound_method
+from paoding_verify.pruning.signal import Boxes, CertifiedSignal, bound_method
 from paoding_verify.pruning.surgery import mask_units
 from paoding_verify.regions import Region
 from tests.networks import chain, dense_net, random_conv, random_dense
@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA
 def signal_of(eps: float, count: int = 12) -> CertifiedSignal:
     network = dense_net(0)
     points = np.random.default_rng(0).uniform(0, 1, (count, 6))
-    labels = network.forward(points.astype(np.float32)).argmax(axis=1).tolist()
-    return CertifiedSignal(network, points - eps, points + eps, labels)
+    x = points.astype(np.float32)
+    boxes = Boxes(points - eps, points + eps, network.forward(x).argmax(axis=1), x)
+    return CertifiedSignal(network, boxes, "crown")
 
 
 def test_margins_of_points_are_those_of_the_network():

@@ -29,8 +29,14 @@ class AuditConfig:
     samples: int = 20
     """Anchors drawn from the data, or synthesised."""
     target_sparsity: float = 0.5
-    """Share of units to remove when the audit prunes by itself."""
-    method: str = "paoding"
+    """Share of what `sparsity_of` names to remove when the audit prunes by itself."""
+    sparsity_of: str = "units"
+    """units, parameters or macs (multiply-accumulate operations)."""
+    max_certified_drop: float | None = None
+    """Instead of a target: the pruner goes as far as certified accuracy on its held-out anchors drops by this."""
+    anchor_eps: float | None = None
+    """Radius of the pruner's own boxes in input units; None: found from the network."""
+    method: str = "portfolio"
     """Pruning method."""
     domain: tuple[float, float] | None = None
     """Smallest and largest legal input value; None: unbounded for data, found by the synthesiser for anchors."""
@@ -101,9 +107,9 @@ def _fit(where: str, key: str, value: Any) -> Any:
         if key == "domain" and len(items) != 2:
             raise ConfigError(f"{where}: key 'domain' takes two numbers LO HI; got {value!r}")
         return tuple(_scalar(where, key, item, _NUMBERS[key]) for item in items)
-    if key == "method":
+    if key in {"method", "sparsity_of"}:
         return _scalar(where, key, value, str)
-    whole = key not in {"target_sparsity", "timeout_s", "delta"}
+    whole = key not in {"target_sparsity", "max_certified_drop", "anchor_eps", "timeout_s", "delta"}
     return _scalar(where, key, value, int if whole else float)
 
 

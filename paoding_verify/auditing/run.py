@@ -160,6 +160,11 @@ def _split_words(mode: str, trace: PruneTrace | None) -> str:
         return "One network alone: nothing was pruned."
     if trace is None:
         return "The pruned network was given; what it was pruned with is not known to the audit."
+    if "num_user_inputs" in trace.anchors:
+        return (
+            "The pruner was given unlabelled inputs by its caller; whether regions reported here are drawn around some "
+            "of them is not known."
+        )
     if trace.anchors.get("source") == "synthesised":
         return (
             f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; no region "

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-__all__ = ["add_effort", "add_model", "add_output", "add_regions", "given_settings"]
+__all__ = ["add_effort", "add_model", "add_output", "add_pruning", "add_regions", "given_settings"]
 
-SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "seed", "timeout_s", "smt_samples")
+SETTINGS = (
+    "eps",
+    "samples",
+    "target_sparsity",
+    "sparsity_of",
+    "max_certified_drop",
+    "anchor_eps",
+    "method",
+    "domain",
+    "delta",
+    "seed",
+    "timeout_s",
+    "smt_samples",
+)
 """Options that are fields of AuditConfig or SearchConfig."""
 
 
@@ -39,6 +53,30 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         help="smallest and largest legal input (default: 0 1 for uint8 data, else unbounded)",
     )
+
+
+def add_pruning(parser: argparse.ArgumentParser) -> None:
+    """How far to prune, how, and with what."""
+    group = parser.add_argument_group("pruning")
+    goal = group.add_mutually_exclusive_group()
+    goal.add_argument("--target-sparsity", metavar="S", type=float, help="share to remove (default 0.5)")
+    goal.add_argument(
+        "--max-certified-drop", metavar="D", type=float,
+        help="instead: prune as far as certified accuracy on held-out anchors drops by at most D (0.02 is two points)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sparsity-of", metavar="WHAT", help="what S is a share of: units (default), parameters or macs"
+    )
+    group.add_argument(
+        "--method", metavar="M", help="portfolio (default: tries several, keeps the best), or a single method"
+    )
+    group.add_argument(
+        "--inputs", metavar="FILE.npz", help="x: unlabelled inputs for the pruner alone; no region may be around one"
+    )
+    group.add_argument(
+        "--anchor-eps", metavar="E", type=float, help="radius of the pruner's own boxes (default: found by itself)"
+    )
+    group.add_argument("--trace", metavar="T.json", type=Path, help="also write the record of the pruning there")
 
 
 def add_effort(parser: argparse.ArgumentParser) -> None:

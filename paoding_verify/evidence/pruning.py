@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Candidate", "DistilRecord", "Move", "PruneStep", "PruneTrace"]
+__all__ = ["Candidate", "DistilRecord", "HeldOut", "Move", "PruneStep", "PruneTrace"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,35 @@ class Candidate:
     signal: float
     """Mean drop of certified margins on the selection anchors; smaller is better."""
     num_units: tuple[int, ...]
+    """Of each activation layer."""
     chosen: bool
+    elapsed_s: float | None = None
+    """What it took to make and to measure."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Certified accuracy of both networks on anchors by which nothing was chosen or fitted.
+
+    A certificate at an anchor holds around that anchor only.
+    """
+
+    independent: bool
+    """Whether the anchors are a random part of what the caller gave, so that shares say something about its source."""
+    count: int
+    num_original: int
+    """Anchors at which the original's decision is certified by the signal's bounds."""
+    num_pruned: int
+    """Anchors at which the pruned network is certified for the same class."""
+    num_lost: int
+    """Anchors certified for the original and not for the pruned network."""
+    num_looks: int = 1
+    """Networks that were measured on these anchors; a confidence bound has to allow for each of them."""
+
+    @property
+    def drop(self) -> float:
+        """Certified accuracy lost, as a fraction of the anchors; negative if it grew."""
+        return (self.num_original - self.num_pruned) / self.count
 
 
 @dataclass(frozen=True)
@@ -78,8 +106,9 @@ class PruneTrace:
     method: str
     seed: int
     target_sparsity: float
+    """Asked for, of what `sparsity_of` names."""
     sparsity: float
-    """Reached."""
+    """Reached: removed units / units of the original."""
     steps: tuple[PruneStep, ...]
     alignment: tuple[tuple[int, ...], ...]
     """For each activation layer, the original's units that were kept, in the pruned network's order."""
@@ -90,3 +119,11 @@ class PruneTrace:
     """Activation layers, wholly or partly, that could not be pruned, each with the reason. Untrusted text."""
     distilled: DistilRecord | None = None
     """Training after pruning; None: there was none."""
+    sparsity_of: str = "units"
+    """What the target counts: units, parameters or macs (multiply-accumulate operations)."""
+    max_certified_drop: float | None = None
+    """Budget: certified accuracy on held-out anchors that pruning might cost; None: there was none."""
+    held_out: HeldOut | None = None
+    """Measured for a budget."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of these figures has to know. Whole sentences."""

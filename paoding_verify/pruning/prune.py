@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import numpy.typing as npt
 
-from paoding_verify.anchors import Domain, compensation_inputs
+from paoding_verify.anchors import Domain
 from paoding_verify.errors import ConfigError
-from paoding_verify.evidence.pruning import PruneTrace
 from paoding_verify.network.graph import Network
 from paoding_verify.network.transform import as_float32
 from paoding_verify.pruning.annealing import anneal
-from paoding_verify.pruning.budget import plan_removals, split_steps
+from paoding_verify.pruning.budget import plan_removals
 from paoding_verify.pruning.finish import distilled
-from paoding_verify.pruning.groups import find_units
-from paoding_verify.pruning.inputs import NUM_COMPENSATION, affordable, checked_inputs, joined
+from paoding_verify.pruning.groups import UnitMap, find_units
+from paoding_verify.pruning.job import Job, PruneResult, draw_inputs, prune_to, prune_within
 from paoding_verify.pruning.magnitude import magnitude_l2
 from paoding_verify.pruning.obs import obs
-from paoding_verify.pruning.own_regions import given_regions, synthesised_regions
+from paoding_verify.pruning.options import PruneOptions
+from paoding_verify.pruning.own_regions import Wanted
+from paoding_verify.pruning.portfolio import portfolio
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.random_choice import random_choice
-from paoding_verify.pruning.surgery import alignment, remove_units
+from paoding_verify.pruning.targets import unit_sparsity
 from paoding_verify.regions import Region
 from paoding_verify.task import Progress
 
 __all__ = ["METHODS", "PruneResult", "prune"]
 
 METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
+    "portfolio": portfolio,
     "paoding": anneal,
     "obs": obs,
     "magnitude-l2": magnitude_l2,
@@ -38,16 +39,9 @@ METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
 """What `method` may name; each decides what to remove, and how to make up for it."""
 
 _DISTILLED = ("obs",)
-"""Methods that end with training on synthetic inputs."""
-_NUM_STEPS = 10
-
-
-@dataclass(frozen=True, eq=False)
-class PruneResult:
-    """A smaller network and the record of how it came about."""
-
-    network: Network
-    trace: PruneTrace
+"""Methods that end with training on synthetic inputs; a portfolio does so by itself."""
+_BUDGET_SHARE = 3
+"""Under a certified budget several networks are made, each with this part of the effort."""
 
 
 def prune(  # noqa: PLR0913 - the whole front door
@@ -55,62 +49,72 @@ def prune(  # noqa: PLR0913 - the whole front door
     regions: Sequence[Region] | None = None,
     *,
     target_sparsity: float = 0.5,
-    method: str = "paoding",
+    method: str = "portfolio",
     seed: int = 0,
     domain: Domain | None = None,
     inputs: npt.ArrayLike | None = None,
     distil: bool = True,
+    options: PruneOptions | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
     """A physically smaller network with round(target_sparsity * units) fewer units, or, where units only leave
-    together, the nearest number.
+    together, the nearest number; `options` can set the target in other terms.
 
-    `regions` steer the pruner and must not be reported by an audit; None: it makes its own from the network alone, in
-    `domain` (default [0, 1], or the hull of the regions). `inputs` (N, *input_shape) are unlabelled inputs from which
-    compensation and distillation learn, besides synthetic ones; they must not be reported either. With `distil`, the
-    method obs ends with a distillation; the others never do. The same arguments give the same network, bit by bit,
-    on the same machine. All parameters of the result are float32 numbers.
+    `regions` steer the pruner and must not be reported by an audit; None: it makes its own around `inputs` or from
+    the network alone, in `domain` (default [0, 1], or the hull of the regions). `inputs` (N, *input_shape) are
+    unlabelled inputs from which compensation and distillation learn, besides synthetic ones; they must not be reported
+    either. With `distil`, the methods portfolio and obs end with a distillation; the others never do. The same
+    arguments give the same network, bit by bit, on the same machine. All parameters of the result are float32 numbers.
     Raises: ConfigError on an unknown method, or on a target that cannot be reached; RegionError on unusable regions;
     InputError on unusable inputs.
     Source: arXiv 2204.00783.
     """
-    if method not in METHODS:
-        raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
     if seed < 0:
         raise ConfigError(f"the seed must be at least 0; got {seed}")
     if original.num_outputs < 2:
         raise ConfigError("pruning is steered by margins between classes: the network needs at least two outputs")
+    options = options or PruneOptions()
+    if method not in METHODS:
+        raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
     original = as_float32(original)
     units = find_units(original)
-    plan = split_steps(plan_removals(units, sum(original.num_units), target_sparsity), _NUM_STEPS)
-    own = synthesised_regions(original, seed, domain) if regions is None else given_regions(original, regions, domain)
-    user = None if inputs is None else checked_inputs(original, inputs, own.domain)
-    count = affordable(original, NUM_COMPENSATION)
-    problem = PruneProblem(
-        original=original,
-        units=units,
-        plan=tuple(plan),
-        signal=own.signal,
-        inputs=joined(compensation_inputs(original, count, seed=seed, domain=own.domain), user),
-        rng=np.random.default_rng(seed),
-        progress=progress or (lambda doing, done, total: None),
-        seed=seed,
-        domain=own.domain,
-        user_inputs=user,
-    )
-    outcome = METHODS[method](problem)
-    if distil and method in _DISTILLED:
-        outcome = distilled(problem, outcome)
-    trace = PruneTrace(
-        method=method,
-        seed=seed,
-        target_sparsity=target_sparsity,
-        sparsity=problem.sparsity(outcome.removed),
-        steps=outcome.steps,
-        alignment=alignment(original, units, outcome.removed),
-        anchors=own.record,
-        excluded=units.excluded,
-        distilled=outcome.distilled,
-    )
-    network = remove_units(outcome.network, units, outcome.removed)
-    return PruneResult(replace(network, name=f"{original.name}-pruned"), trace)
+    sparsity = _share_of_units(original, units, target_sparsity, options)
+    wanted = Wanted(selection=method == "portfolio", held_out=options.max_certified_drop is not None, eps=options.eps)
+    own, synthetic, user = draw_inputs(original, regions, inputs, domain=domain, seed=seed, wanted=wanted)
+    job = Job(
+        original=original, units=units, own=own, inputs=synthetic, user=user,
+        method=_method(method, options, distil=distil), seed=seed,
+        progress=progress or (lambda doing, done, total: None), exact_plan=options.sparsity_of != "units",
+    )  # fmt: skip
+    if sparsity is not None:
+        result = prune_to(job, sparsity)
+    else:
+        result = prune_within(job, options.max_certified_drop or 0.0)
+        target_sparsity = result.trace.sparsity
+    trace = replace(result.trace, method=method, target_sparsity=target_sparsity, sparsity_of=options.sparsity_of)
+    return replace(result, trace=trace)
+
+
+def _share_of_units(original: Network, units: UnitMap, target: float, options: PruneOptions) -> float | None:
+    """What has to go; None: as much as a certified budget allows. Raises: ConfigError before the long work begins."""
+    if options.max_certified_drop is not None:
+        plan_removals(units, sum(original.num_units), 0.5 / max(1, sum(original.num_units)) + 1e-9)
+        return None
+    sparsity = unit_sparsity(original, units, target, options.sparsity_of)
+    plan_removals(units, sum(original.num_units), sparsity)
+    return sparsity
+
+
+def _method(name: str, options: PruneOptions, *, distil: bool) -> Callable[[PruneProblem], PruneOutcome]:
+    """The method with its settings, and with the training that follows it."""
+    if name == "portfolio":
+        config = options.portfolio
+        if not distil:
+            config = replace(config, num_distilled=0)
+        if options.max_certified_drop is not None:
+            config = replace(config, effort_macs=config.effort_macs / _BUDGET_SHARE)
+        return lambda problem: portfolio(problem, config)
+    plain = METHODS[name]
+    if distil and name in _DISTILLED:
+        return lambda problem: distilled(problem, plain(problem))
+    return plain

@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.evidence.property import predicts
-from paoding_verify.network.graph import Array, Network
+from paoding_verify.network.graph import Array, Float32Array, Network
 
-__all__ = ["FLOOR", "CertifiedSignal", "bound_method"]
+__all__ = ["FLOOR", "Boxes", "CertifiedSignal", "SignalChoice", "bound_method", "choose_method"]
 
 FLOOR = -1e6
 """Smallest margin that is told apart from none at all."""
 
+CAP = 5.0
+"""Logits beyond which a margin of the original is as good as this one: what is that far from harm need not be kept."""
 
 _MAX_CROWN_NEURONS = 1_500
 """Neurons above which bounds of intermediate layers come from interval propagation: CROWN is 20 times slower there."""
+
+_AS_TIGHT = 1.1
+"""A bound that loses at most so many times what the tightest one loses of the margins counts as tight as that."""
+
+_METHODS = ("ibp", "crown-ibp", "crown")
+"""From cheap to dear."""
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes around anchors, and the class that the original predicts in each."""
+
+    lower: Array
+    """(N, *input_shape)."""
+    upper: Array
+    """(N, *input_shape)."""
+    labels: npt.NDArray[np.intp]
+    """(N,)."""
+    points: Float32Array
+    """(N, *input_shape) the anchors."""
+
+    def __len__(self) -> int:
+        """Number of boxes."""
+        return len(self.labels)
+
+    def __getitem__(self, which: slice | npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Boxes:
+        """Some of the boxes."""
+        return Boxes(self.lower[which], self.upper[which], self.labels[which], self.points[which])
+
+
+@dataclass(frozen=True)
+class SignalChoice:
+    """Which bounds the signal uses, and why."""
+
+    method: str
+    reason: str
 
 
 def bound_method(network: Network) -> str:
@@ -26,27 +66,61 @@ def bound_method(network: Network) -> str:
     return "crown" if neurons <= _MAX_CROWN_NEURONS else "crown-ibp"
 
 
+def choose_method(network: Network, boxes: Boxes) -> SignalChoice:
+    """The cheapest bounds that are nearly as tight on these boxes as the tightest affordable ones.
+
+    On networks trained with interval bounds these are often IBP or CROWN-IBP; on others CROWN. What a bound loses is
+    measured against the margins at the anchors.
+    """
+    affordable = _METHODS[: _METHODS.index(bound_method(network)) + 1]
+    outputs = network.forward(boxes.points).astype(np.float64)
+    own = np.take_along_axis(outputs, boxes.labels[:, None], axis=1)[:, 0]
+    np.put_along_axis(outputs, boxes.labels[:, None], -np.inf, axis=1)
+    centre = own - outputs.max(axis=1)
+    lost = {m: float(np.mean(centre - CertifiedSignal(network, boxes, m).baseline)) for m in affordable}
+    tightest = min(affordable, key=lambda method: lost[method])
+    chosen = next(m for m in affordable if lost[m] <= _AS_TIGHT * lost[tightest])
+    figures = ", ".join(f"{method} {loss:.4g}" for method, loss in lost.items())
+    reason = "the tightest" if chosen == tightest else f"nearly as tight as {tightest}, and cheaper"
+    return SignalChoice(chosen, f"{reason}; mean loss of margin in logits: {figures}")
+
+
 class CertifiedSignal:
     """Certified margins of changed versions of one network around fixed anchors, against those of the original."""
 
-    def __init__(self, original: Network, lower: Array, upper: Array, labels: Sequence[int]) -> None:
-        """Bounds the original once. Shapes: lower, upper (N, *input_shape); labels: its prediction in each box."""
-        self.method = bound_method(original)
-        self._bounder = LirpaBounder(original)
-        self._rows = np.stack([predicts(label, original.num_outputs).rows for label in labels])
-        self._lower, self._upper = lower, upper
-        self.baseline = self.margins(original)
+    def __init__(self, original: Network, boxes: Boxes, method: str) -> None:
+        """Bounds nothing yet. `method` is one of `bounds.lirpa.METHODS`."""
+        self.method = method
+        self.boxes = boxes
+        self.original = original
+        self._rows = np.stack([predicts(int(label), original.num_outputs).rows for label in boxes.labels])
+
+    @cached_property
+    def _bounder(self) -> LirpaBounder:
+        return LirpaBounder(self.original)
+
+    @cached_property
+    def baseline(self) -> Array:
         """(N,) margins of the original."""
+        return self.margins(self.original)
 
     def margins(self, network: Network) -> Array:
-        """Lower bounds of the logit margins of a network of the original's nodes and shapes; at least `FLOOR`, which
-        also stands for "no bound found". Shape (N,).
+        """Lower bounds of the logit margins of a changed version of the original, masked or physically smaller; at
+        least `FLOOR`, which also stands for "no bound found". Shape (N,).
         """
-        self._bounder.load(network)
+        bounder = self._bounder if network.shapes == self.original.shapes else LirpaBounder(network)
+        bounder.load(network)
         offsets = np.zeros(self._rows.shape[:2])
-        bounds = self._bounder.lower_bounds(self._lower, self._upper, self._rows, offsets, method=self.method)
+        boxes = self.boxes
+        bounds = bounder.lower_bounds(boxes.lower, boxes.upper, self._rows, offsets, method=self.method)
         return np.maximum(bounds.lower.min(axis=1), FLOOR)
 
     def energy(self, margins: Array) -> float:
         """Mean drop of the margins below the original's; a gain at one anchor does not pay for a loss at another."""
         return float(np.mean(np.maximum(0.0, self.baseline - margins)))
+
+    def drop(self, network: Network) -> float:
+        """Mean max(0, min(m0, 5) - m) of the original's margins m0 and the network's m (logits): what whole networks
+        are compared by. Smaller is better.
+        """
+        return float(np.mean(np.maximum(0.0, np.minimum(self.baseline, CAP) - self.margins(network))))

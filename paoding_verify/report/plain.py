@@ -13,9 +13,10 @@ def without_timings(result: AuditResult) -> AuditResult:
     """The same result with every elapsed_s removed: equal searches give equal bytes."""
     pruning = result.pruning
     if pruning is not None:
-        trained = None if pruning.distilled is None else replace(pruning.distilled, elapsed_s=None)
         steps = tuple(replace(step, elapsed_s=None) for step in pruning.steps)
-        pruning = replace(pruning, steps=steps, distilled=trained)
+        candidates = tuple(replace(candidate, elapsed_s=None) for candidate in pruning.candidates)
+        trained = None if pruning.distilled is None else replace(pruning.distilled, elapsed_s=None)
+        pruning = replace(pruning, steps=steps, candidates=candidates, distilled=trained)
     claims = tuple(replace(claim, elapsed_s=None) for claim in result.claims)
     return replace(result, claims=claims, pruning=pruning)
 

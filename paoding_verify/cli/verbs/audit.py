@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from paoding_verify.cli import options
@@ -20,10 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="policy.toml", help="thresholds (default: the built-in policy)")
     options.add_model(parser)
     options.add_regions(parser)
-    group = parser.add_argument_group("pruning")
-    group.add_argument("--target-sparsity", metavar="S", type=float, help="share of units to remove (default 0.5)")
-    group.add_argument("--method", metavar="M", help="pruning method (default paoding)")
-    group.add_argument("--trace", metavar="T.json", type=Path, help="also write the pruner's record there")
+    options.add_pruning(parser)
     options.add_effort(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
@@ -35,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.auditing.policy import Policy
     from paoding_verify.auditing.run import audit
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
+    from paoding_verify.cli.output import write_whole
     from paoding_verify.cli.progress import reporting
+    from paoding_verify.cli.pruning import prune_as_asked, pruner_inputs, refuse_shared, tell_warnings
     from paoding_verify.cli.summary import exit_code, print_result
     from paoding_verify.errors import ConfigError
     from paoding_verify.evidence.codec import dumps
@@ -43,24 +43,27 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(args)
     policy = Policy.load(args.policy) if args.policy else Policy.default()
     refuse_occupied(args.output)
-    if args.pruned and args.trace:
-        raise ConfigError("--trace records a pruning; with --pruned nothing is pruned: leave one of them out")
+    for option in ("trace", "inputs"):
+        if args.pruned and getattr(args, option):
+            raise ConfigError(
+                f"--{option} belongs to a pruning; with --pruned nothing is pruned: leave one of them out"
+            )
     original = read_model(args.original, args)
     regions = read_regions(original, args, config)
+    inputs = pruner_inputs(original, args)
+    if inputs is not None:
+        config = replace(config, data_split=refuse_shared(regions, inputs))
     with reporting(args.quiet) as progress:
         if args.pruned:
             pruned, trace = read_model(args.pruned, args), None
         else:
-            from paoding_verify.pruning.prune import prune
-
-            found = prune(
-                original, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed,
-                domain=config.domain, progress=progress,
-            )  # fmt: skip
+            found = prune_as_asked(original, inputs, config, progress)
             pruned, trace = found.network, found.trace
         result = audit(original, pruned, regions, policy=policy, config=config, trace=trace, progress=progress)
     folder = write(result, args.output)
-    if args.trace:
-        args.trace.write_text(dumps(trace), encoding="utf-8")
+    if trace is not None:
+        tell_warnings(trace)
+        if args.trace:
+            write_whole({args.trace: dumps(trace).encode()})
     print_result(result, as_json=args.json, written=folder)
     return exit_code(result)

@@ -14,42 +14,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this verb."""
     parser.add_argument("original", metavar="ORIGINAL", help="the network to prune")
     parser.add_argument("-o", "--output", metavar="PRUNED.onnx", required=True, type=Path, help="file to write")
-    parser.add_argument("--target-sparsity", metavar="S", type=float, help="share of units to remove (default 0.5)")
-    parser.add_argument("--method", metavar="M", help="pruning method (default paoding)")
-    parser.add_argument("--trace", metavar="T.json", type=Path, help="also write the record of every proposal there")
     parser.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
+    options.add_pruning(parser)
     options.add_model(parser)
     options.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the pruned network; it computes on inputs alone, the pruner uses anchors of its own."""
+    """Writes the pruned network; nothing else is read but --inputs, the pruner uses anchors of its own."""
     from paoding_verify.cli.inputs import read_model, read_settings
+    from paoding_verify.cli.output import write_whole
     from paoding_verify.cli.progress import reporting
+    from paoding_verify.cli.pruning import prune_as_asked, pruner_inputs, tell_warnings
     from paoding_verify.errors import ConfigError
     from paoding_verify.evidence.codec import dumps
     from paoding_verify.network.onnx_out import shipped_onnx
-    from paoding_verify.pruning.prune import prune
 
     config = read_settings(args)
     for path in (args.output, args.trace):
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"the folder {path.parent} does not exist: make it, or name another file than {path}")
     original = read_model(args.original, args)
+    inputs = pruner_inputs(original, args)
     with reporting(args.quiet) as progress:
-        found = prune(
-            original, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed,
-            domain=config.domain, progress=progress,
-        )  # fmt: skip
-    args.output.write_bytes(shipped_onnx(found.network))
-    if args.trace:
-        args.trace.write_text(dumps(found.trace), encoding="utf-8")
+        found = prune_as_asked(original, inputs, config, progress)
+    files = {args.output: shipped_onnx(found.network)}
+    write_whole(files | ({args.trace: dumps(found.trace).encode()} if args.trace else {}))
+    tell_warnings(found.trace)
     if args.json:
         print(dumps(found.trace), end="")
     else:
         before, after = (" ".join(map(str, n.num_units)) for n in (original, found.network))
         print(f"sparsity {found.trace.sparsity:.1%}: units {before} -> {after}")
+        for candidate in found.trace.candidates:
+            chosen = "  (chosen)" if candidate.chosen else ""
+            print(f"  {candidate.name}: margins drop by {candidate.signal:.4g}{chosen}")
         print(f"pruned network: {args.output}")
     return 0
