@@ -16,6 +16,7 @@ import torch
 from scipy import ndimage
 
 from paoding_verify.errors import ConfigError
+from paoding_verify.generators import noise, num_kinds
 from paoding_verify.network.graph import Affine, Array, Dense, Float32Array, Network, Reshape, Shape
 from paoding_verify.network.torch_out import to_module
 
@@ -139,68 +140,11 @@ def _draft(network: Network, count: int, rng: np.random.Generator, domain: Domai
     if not ((lower < upper).any() and (lower <= upper).all() and np.isfinite(upper - lower).all()):
         raise ConfigError("the domain must be finite, with its lower end below its upper end")
     layout = picture_layout(network)
-    kinds = (_sparse, _strokes, _field, _texture) if layout else (_sparse, _uniform, _normal)
-    kind = (np.arange(count) // network.num_outputs) % len(kinds)
-    unit = np.empty((count, prod(network.input_shape)))
-    for k, generate in enumerate(kinds):
-        number = int((kind == k).sum())
-        unit[kind == k] = generate(rng, number, layout or network.input_shape).reshape(number, unit.shape[1])
+    kind = (np.arange(count) // network.num_outputs) % num_kinds(layout)
+    unit = noise(rng, kind, layout, prod(network.input_shape))
     points = lower + (upper - lower) * unit.reshape(count, *network.input_shape).astype(np.float32)
     smooth = (kind > 0) & (layout is not None)
     return _Draft(np.clip(points, lower, upper), lower, upper, layout, smooth)
-
-
-def _sparse(rng: np.random.Generator, count: int, shape: Shape) -> Array:
-    """Few bright features of random density and level."""
-    per_point = (count, *(1 for _ in shape))
-    density, level = rng.uniform(0.02, 0.5, per_point), rng.uniform(0.3, 1.0, per_point)
-    return (rng.random((count, *shape)) < density) * rng.random((count, *shape)) * level
-
-
-def _uniform(rng: np.random.Generator, count: int, shape: Shape) -> Array:
-    return rng.random((count, *shape))
-
-
-def _normal(rng: np.random.Generator, count: int, shape: Shape) -> Array:
-    per_point = (count, *(1 for _ in shape))
-    centre, spread = rng.uniform(0.2, 0.8, per_point), rng.uniform(0.05, 0.3, per_point)
-    return np.clip(rng.normal(size=(count, *shape)) * spread + centre, 0, 1)
-
-
-def _strokes(rng: np.random.Generator, count: int, shape: Shape) -> Array:
-    """Level sets of smooth fields, of random width, cut off by another field."""
-    per_point = (count, 1, 1, 1)
-    width = rng.uniform(0.15, 0.6, per_point)
-    line = np.exp(-((_smooth_noise(rng, count, shape, (0.08, 0.16)) / width) ** 2))
-    mask = np.clip(3 * (_smooth_noise(rng, count, shape, (0.1, 0.2)) + rng.uniform(-0.3, 0.8, per_point)), 0, 1)
-    return np.clip(1.4 * line * mask - 0.2, 0, 1)
-
-
-def _field(rng: np.random.Generator, count: int, shape: Shape) -> Array:
-    """Blobs: a smooth field behind a random threshold and gain."""
-    per_point = (count, 1, 1, 1)
-    threshold, gain = rng.uniform(-0.3, 1.5, per_point), rng.uniform(0.5, 5.0, per_point)
-    return np.clip(gain * (_smooth_noise(rng, count, shape, (0.05, 0.15)) - threshold), 0, 1)
-
-
-def _texture(rng: np.random.Generator, count: int, shape: Shape) -> Array:
-    """Noise of several scales around a random mean, as in photographs."""
-    per_point = (count, 1, 1, 1)
-    coarse, fine = _smooth_noise(rng, count, shape, (0.1, 0.25)), _smooth_noise(rng, count, shape, (0.02, 0.05))
-    contrast, share = rng.uniform(0.05, 0.3, per_point), rng.uniform(0.1, 0.6, per_point)
-    return np.clip(rng.uniform(0.0, 0.8, per_point) + contrast * (coarse + share * fine), 0, 1)
-
-
-def _smooth_noise(rng: np.random.Generator, count: int, shape: Shape, scales: tuple[float, float]) -> Array:
-    """Gaussian fields of mean 0 and variance 1 whose scale is a random fraction of the picture's side; channels are
-    correlated. Shapes: (count, *shape).
-    """
-    noise = rng.normal(size=(count, 1, *shape[1:])) + 0.5 * rng.normal(size=(count, *shape)) * (shape[0] > 1)
-    scale = rng.uniform(*scales, count) * min(shape[1:])
-    smooth = np.stack([ndimage.gaussian_filter(n, (0, s, s), mode="wrap") for n, s in zip(noise, scale, strict=True)])
-    smooth = smooth.reshape(count, *shape)
-    spread = smooth.std(axis=(1, 2, 3), keepdims=True)
-    return np.asarray((smooth - smooth.mean(axis=(1, 2, 3), keepdims=True)) / np.maximum(spread, 1e-9))
 
 
 def _pursue(network: Network, draft: _Draft, steps: npt.NDArray[np.int64], *, until_reached: bool) -> Float32Array:

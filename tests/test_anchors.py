@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from paoding_verify.anchors import compensation_inputs, picture_layout, synthesise_anchors
 from paoding_verify.errors import ConfigError
+from paoding_verify.generators import noise, num_kinds
 from paoding_verify.network.graph import Dense, Network, Relu
 from tests.networks import chain, conv_net, dense_net
 
@@ -69,6 +72,23 @@ def test_layout_of_pictures_is_found_and_tables_are_left_alone():
     assert picture_layout(picture_like_net(0)) == (1, 8, 8)
     assert picture_layout(dense_net(0, (64, 20, 4))) is None
     assert picture_layout(dense_net(0, (6, 20, 4))) is None
+
+
+@pytest.mark.parametrize("layout", [(1, 9, 12), (3, 8, 8), None])
+def test_every_generator_gives_different_points_between_0_and_1(layout):
+    kind = np.arange(40) % num_kinds(layout)
+    unit = noise(np.random.default_rng(0), kind, layout, prod(layout or (20,)))
+    assert unit.shape == (40, prod(layout or (20,)))
+    assert unit.min() >= 0
+    assert unit.max() <= 1
+    assert len(np.unique(unit, axis=0)) > 30
+
+
+def test_strokes_of_a_pen_are_dark_at_the_edge_and_leave_most_of_the_picture_empty():
+    kind = np.ones(100, dtype=np.int64)
+    pictures = noise(np.random.default_rng(0), kind, (1, 28, 28), 784).reshape(-1, 28, 28)
+    assert pictures[:, 0].mean() < 0.05 < pictures[:, 8:20, 8:20].mean()
+    assert 0.02 < np.mean(pictures > 0.5) < 0.4
 
 
 def test_points_at_which_every_unit_is_off_come_back_to_life():
