@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,23 @@ from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Affine, Dense, Network, Relu, Reshape, Sigmoid, Tanh
 from paoding_verify.network.onnx_out import to_onnx
 from paoding_verify.network.runtime import OnnxProgram
-from paoding_verify.pruning.prune import METHODS, PruneResult, prune
+from paoding_verify.pruning.members import MEMBERS
+from paoding_verify.pruning.options import PruneOptions
+from paoding_verify.pruning.portfolio import PortfolioConfig
+from paoding_verify.pruning.prune import METHODS, PruneResult
+from paoding_verify.pruning.prune import prune as prune_fully
 from paoding_verify.regions import Region
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_conv, random_dense, residual_net
 
 pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
+
+
+QUICK = PruneOptions(portfolio=PortfolioConfig(members=tuple(m for m in MEMBERS if "paoding" not in m.name)[:2]))
+
+
+def prune(network: Network, regions: list[Region] | None = None, **settings: Any) -> PruneResult:
+    """Without distillation, and with two members of the portfolio."""
+    return prune_fully(network, regions, **{"distil": False, "options": QUICK, **settings})
 
 
 def trained_net() -> tuple[Network, np.ndarray]:
@@ -125,7 +138,7 @@ def test_smooth_activations_are_pruned_too(op):
 
 def test_same_seed_same_bytes_and_another_seed_another_search():
     network = dense_net(4, (6, 20, 16, 4))
-    first, again, other = (prune(network, target_sparsity=0.5, seed=s) for s in (2, 2, 3))
+    first, again, other = (prune(network, target_sparsity=0.5, method="paoding", seed=s) for s in (2, 2, 3))
     assert to_onnx(first.network) == to_onnx(again.network)
     without_time = [
         tuple(replace(step, elapsed_s=None) for step in result.trace.steps) for result in (first, again, other)
@@ -137,7 +150,7 @@ def test_same_seed_same_bytes_and_another_seed_another_search():
 
 def test_every_proposal_is_in_the_trace_with_its_energy_and_reason():
     network, points = trained_net()
-    steps = prune(network, boxes(network, points, 0.02), target_sparsity=0.7).trace.steps
+    steps = prune(network, boxes(network, points, 0.02), target_sparsity=0.7, method="paoding").trace.steps
     assert any(step.rejected for step in steps)
     for before, step in zip((None, *steps), steps, strict=False):
         assert {m.energy for m in step.accepted} == {step.energy}
@@ -190,7 +203,7 @@ def test_given_regions_are_recorded_and_steer_the_search():
 def test_progress_is_reported_up_to_the_total():
     calls = []
     network = dense_net(0)
-    prune(network, own_boxes(network), target_sparsity=0.5, progress=lambda *call: calls.append(call))
+    prune(network, own_boxes(network), target_sparsity=0.5, method="paoding", progress=lambda *call: calls.append(call))
     assert calls[-1] == ("pruning", 11, 11)
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
 
@@ -231,7 +244,7 @@ def test_half_of_a_recorded_network_is_pruned_better_than_by_magnitude(data_dir)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "choose one of paoding, obs"),
+        ({"method": "magic"}, "choose one of portfolio, paoding, obs"),
         ({"target_sparsity": 0.0}, "strictly between"),
         ({"target_sparsity": 0.99}, "at most 20 can go"),
         ({"seed": -1}, "seed"),

@@ -151,11 +151,12 @@ def _setting(network: Network, points: Float32Array, domain: Domain | None, seed
         return _Setting(box, np.asarray(wanted.eps), seed, wanted)
     width = np.asarray(box[1], dtype=np.float64) - np.asarray(box[0], dtype=np.float64)
     settings = [_Setting(box, radius * width, seed, wanted) for radius in _RADII]
+    some = points[:_NUM_FOR_RADIUS]
+    signal = CertifiedSignal(network, _balls(network, some, settings[0]), bound_method(network))
     first, last = 0, len(settings) - 1
     while first < last:  # certified margins only shrink as the radius grows
         middle = (first + last) // 2
-        boxes = _balls(network, points[:_NUM_FOR_RADIUS], settings[middle])
-        margins = CertifiedSignal(network, boxes, bound_method(network)).baseline
+        margins = signal.on(_balls(network, some, settings[middle])).baseline
         first, last = (first, middle) if float(np.mean(margins > 0)) >= _CERTIFIED_SHARE else (middle + 1, last)
     return settings[first]
 
@@ -174,8 +175,9 @@ def _own(network: Network, dealt: dict[str, Boxes], setting: _Setting, record: R
         if needed:
             record[f"num_{name}"] = len(sets[name])
             record[f"{name}_source"] = source if name in dealt else "synthesised"
-    choice = choose_method(network, sets["steering"][:_NUM_FOR_RADIUS])
-    signals = {name: CertifiedSignal(network, boxes, choice.method) for name, boxes in sets.items()}
+    first = CertifiedSignal(network, sets["steering"][:_NUM_FOR_RADIUS], bound_method(network))
+    choice = choose_method(first)
+    signals = {name: first.on(boxes, choice.method) for name, boxes in sets.items()}
     record |= {"bounds": choice.method, "bounds_reason": choice.reason, "sha256": _digest(sets)}
     return OwnRegions(
         signals["steering"], signals.get("selection"), signals.get("held_out"), independent, setting.domain, record

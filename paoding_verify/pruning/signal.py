@@ -66,18 +66,19 @@ def bound_method(network: Network) -> str:
     return "crown" if neurons <= _MAX_CROWN_NEURONS else "crown-ibp"
 
 
-def choose_method(network: Network, boxes: Boxes) -> SignalChoice:
-    """The cheapest bounds that are nearly as tight on these boxes as the tightest affordable ones.
+def choose_method(signal: CertifiedSignal) -> SignalChoice:
+    """The cheapest bounds that are nearly as tight on the signal's boxes as the tightest affordable ones.
 
     On networks trained with interval bounds these are often IBP or CROWN-IBP; on others CROWN. What a bound loses is
     measured against the margins at the anchors.
     """
+    network, boxes = signal.original, signal.boxes
     affordable = _METHODS[: _METHODS.index(bound_method(network)) + 1]
     outputs = network.forward(boxes.points).astype(np.float64)
     own = np.take_along_axis(outputs, boxes.labels[:, None], axis=1)[:, 0]
     np.put_along_axis(outputs, boxes.labels[:, None], -np.inf, axis=1)
     centre = own - outputs.max(axis=1)
-    lost = {m: float(np.mean(centre - CertifiedSignal(network, boxes, m).baseline)) for m in affordable}
+    lost = {m: float(np.mean(centre - signal.on(boxes, m).baseline)) for m in affordable}
     tightest = min(affordable, key=lambda method: lost[method])
     chosen = next(m for m in affordable if lost[m] <= _AS_TIGHT * lost[tightest])
     figures = ", ".join(f"{method} {loss:.4g}" for method, loss in lost.items())
@@ -93,11 +94,18 @@ class CertifiedSignal:
         self.method = method
         self.boxes = boxes
         self.original = original
+        self._shared: CertifiedSignal = self
         self._rows = np.stack([predicts(int(label), original.num_outputs).rows for label in boxes.labels])
+
+    def on(self, boxes: Boxes, method: str | None = None) -> CertifiedSignal:
+        """A signal of the same network on other boxes, which shares the engine's translation of the network."""
+        signal = CertifiedSignal(self.original, boxes, method or self.method)
+        signal._shared = self._shared
+        return signal
 
     @cached_property
     def _bounder(self) -> LirpaBounder:
-        return LirpaBounder(self.original)
+        return LirpaBounder(self.original) if self._shared is self else self._shared._bounder
 
     @cached_property
     def baseline(self) -> Array:
