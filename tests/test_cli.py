@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from paoding_verify.cli.main import main
+from paoding_verify.network.load import load_network
 from paoding_verify.network.onnx_out import to_onnx
 from tests.networks import dense_net
 from tests.test_audit import perturbed
@@ -31,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "net.onnx").write_bytes(to_onnx(dense_net(3)))
     rng = np.random.default_rng(0)
     np.savez(path / "data.npz", x=rng.random((6, 6), dtype=np.float32))
+    np.savez(path / "many.npz", x=rng.random((80, 6), dtype=np.float32))
     (path / "loose.toml").write_text("min_certified_accuracy = 0.0\n")
     (path / "strict.toml").write_text("max_natural_accuracy_drop = 0.0\nmin_sparsity = 0.9\n")
     return path
@@ -293,3 +295,60 @@ def test_a_real_network_is_pruned_audited_and_checked(data_dir: Path, tmp_path: 
     assert sum(result["models"][1]["num_units"]) < 0.75 * sum(result["models"][0]["num_units"])
     assert any(claim["verdict"] == "CERTIFIED" for claim in result["claims"])
     assert main(["check", str(target), "--quiet"]) == 0
+
+
+def prune_quickly(folder: Path, *options: str) -> int:
+    return main(["prune", str(folder / "net.onnx"), "--method", "random", "--quiet", *options])
+
+
+def test_prune_hits_a_target_of_parameters_and_writes_its_record(folder: Path, tmp_path: Path) -> None:
+    out, trace = tmp_path / "small.onnx", tmp_path / "trace.json"
+    options = ["--target-sparsity", "0.4", "--sparsity-of", "parameters", "--trace", str(trace), "-o", str(out)]
+    assert prune_quickly(folder, *options) == 0
+    assert load_network(out).num_parameters <= 0.6 * dense_net(3).num_parameters
+    assert json.loads(trace.read_text())["sparsity_of"] == "parameters"
+    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "trace.json"}
+
+
+def test_a_budget_on_synthetic_anchors_is_told_as_such(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--max-certified-drop", "0.9", "--anchor-eps", "0.01", "-o", str(tmp_path / "small.onnx")]
+    assert prune_quickly(folder, *options) == 0
+    assert "synthetic" in capsys.readouterr().err
+    assert prune_quickly(folder, *options, "--inputs", str(folder / "many.npz")) == 0
+    told = capsys.readouterr().err
+    assert "synthetic" not in told
+    assert "around that anchor only" in told
+
+
+def test_an_interrupted_prune_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, trace = tmp_path / "small.onnx", tmp_path / "trace.json"
+    write = Path.write_bytes
+
+    def interrupted(path: Path, data: bytes) -> int:
+        if "trace" in path.name:
+            write(path, data[:10])
+            raise KeyboardInterrupt
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    assert prune_quickly(folder, "--trace", str(trace), "-o", str(out)) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_no_region_may_be_around_an_input_of_the_pruner(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(folder / "data.npz"), "--samples", "3", "--eps", "0.01", "--domain", "0", "1", *EFFORT]
+    command = ["audit", str(folder / "net.onnx"), *data, "--method", "random", "-o", str(tmp_path / "out")]
+    assert main([*command, "--inputs", str(folder / "data.npz")]) == 2
+    assert "keep the two files apart" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--inputs", str(folder / "many.npz")]) in (0, 1, 3)
+    split = json.loads((tmp_path / "out" / "audit.json").read_text())["provenance"]["data_split"]
+    assert "80 unlabelled inputs" in split
+    assert main([*command[:-2], "--pruned", str(folder / "net.onnx"), "--inputs", "x.npz", "-o", "new"]) == 2

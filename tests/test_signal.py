@@ -7,11 +7,11 @@ import pytest
 
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import RegionError
-from paoding_verify.network.graph import Relu, Reshape
+from paoding_verify.network.graph import Network, Relu, Reshape
 from paoding_verify.pruning.groups import find_units
 from paoding_verify.pruning.own_regions import given_regions, synthesised_regions
-from paoding_verify.pruning.signal import Boxes, CertifiedSignal, bound_method
-from paoding_verify.pruning.surgery import mask_units
+from paoding_verify.pruning.signal import Boxes, CertifiedSignal, SignalChoice, bound_method, choose_method
+from paoding_verify.pruning.surgery import mask_units, remove_units
 from paoding_verify.regions import Region
 from tests.networks import chain, dense_net, random_conv, random_dense
 
@@ -55,6 +55,76 @@ def test_large_networks_get_the_faster_bounds():
     assert bound_method(dense_net(0)) == "crown"
     large = chain((1, 20, 20), random_conv(rng, 5, 1, 3), Relu(), Reshape((1620,)), random_dense(rng, 2, 1620))
     assert bound_method(large) == "crown-ibp"
+
+
+def interval_trained(seed: int) -> tuple[Network, np.ndarray]:
+    """A network trained to have large interval margins on two clusters, and points of them."""
+    import torch
+
+    from paoding_verify.network.graph import Dense
+
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    y = np.arange(80) % 2
+    x = (np.where(y, 0.75, 0.25)[:, None] + 0.03 * rng.normal(size=(80, 4))).astype(np.float32)
+    shapes = [(12, 4), (12, 12), (2, 12)]
+    weights = [(0.4 * torch.randn(s, generator=generator)).requires_grad_() for s in shapes]
+    biases = [torch.zeros(s[0], requires_grad=True) for s in shapes]
+    optimiser, points, sign = (
+        torch.optim.Adam([*weights, *biases], 1e-2),
+        torch.as_tensor(x),
+        torch.as_tensor(2 * y - 1),
+    )
+    for _ in range(150):
+        centre, radius = points, torch.full_like(points, 0.1)
+        for k, (w, b) in enumerate(zip(weights, biases, strict=True)):
+            if k == 2:
+                w, b = w[1:] - w[:1], b[1:] - b[:1]
+            centre, radius = centre @ w.T + b, radius @ w.abs().T
+            if k < 2:
+                low, high = torch.relu(centre - radius), torch.relu(centre + radius)
+                centre, radius = (low + high) / 2, (high - low) / 2
+        loss = torch.nn.functional.softplus(radius[:, 0] - sign * centre[:, 0]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    layers = [
+        Dense(w.detach().numpy().astype(float), b.detach().numpy().astype(float))
+        for w, b in zip(weights, biases, strict=True)
+    ]
+    return chain((4,), layers[0], Relu(), layers[1], Relu(), layers[2]), x
+
+
+def choice_of(network: Network, x: np.ndarray, eps: float) -> SignalChoice:
+    boxes = Boxes(x.astype(float) - eps, x.astype(float) + eps, network.forward(x).argmax(axis=1), x)
+    return choose_method(CertifiedSignal(network, boxes, "crown"))
+
+
+def test_networks_trained_with_intervals_get_cheaper_bounds_and_others_get_tight_ones():
+    network, x = interval_trained(0)
+    cheap = choice_of(network, x, 0.1)
+    assert cheap.method in ("ibp", "crown-ibp")
+    assert "as tight" in cheap.reason or "the tightest" in cheap.reason
+    plain = choice_of(dense_net(0), np.random.default_rng(0).uniform(0, 1, (12, 6)).astype(np.float32), 0.05)
+    assert plain.method == "crown"
+    assert all(name in plain.reason for name in ("ibp", "crown-ibp", "crown"))
+
+
+def test_signals_of_one_network_share_the_engine_and_agree():
+    signal = signal_of(0.01)
+    other = signal.on(signal.boxes[:5])
+    np.testing.assert_allclose(other.baseline, signal.baseline[:5], rtol=1e-5)
+    assert other._bounder is signal._bounder
+    assert signal.on(signal.boxes, "ibp").baseline.sum() < signal.baseline.sum()
+
+
+def test_the_drop_counts_margins_of_the_original_up_to_the_cap():
+    signal, network = signal_of(0.0), dense_net(0)
+    assert signal.drop(network) == 0.0
+    units = find_units(network)
+    masked = mask_units(network, units, units.groups[0].atoms[:6])
+    wanted = np.maximum(0, np.minimum(signal.baseline, 5.0) - signal.margins(masked)).mean()
+    assert signal.drop(masked) == pytest.approx(wanted)
+    assert signal.drop(remove_units(network, units, units.groups[0].atoms[:6])) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_radius_leaves_three_quarters_of_the_margins_certified():

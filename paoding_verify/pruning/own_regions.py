@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from paoding_verify.anchors import DEFAULT_DOMAIN, Domain, synthesise_anchors
 from paoding_verify.errors import ConfigError, RegionError
@@ -19,7 +20,7 @@ from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.pruning.signal import Boxes, CertifiedSignal, bound_method, choose_method
 from paoding_verify.regions import Region, box_digest
 
-__all__ = ["OwnRegions", "Wanted", "anchors_from_inputs", "apart", "given_regions", "synthesised_regions"]
+__all__ = ["OwnRegions", "Wanted", "anchors_from_inputs", "apart", "balanced", "given_regions", "synthesised_regions"]
 
 _NUM_ANCHORS = {"crown": 128, "crown-ibp": 64}
 """Anchors of each set by bound method: large networks, where a bound costs more, get fewer."""
@@ -170,8 +171,9 @@ def _own(network: Network, dealt: dict[str, Boxes], setting: _Setting, record: R
         ("selection", wanted.selection, most, _SELECTION), ("held_out", wanted.held_out, _NUM_HELD_OUT, _HELD_OUT),
     ):  # fmt: skip
         if needed and name not in sets:
-            points = synthesise_anchors(network, number, seed=_derived(setting.seed, stream), domain=setting.domain)
-            sets[name] = _balls(network, apart(points, [part.points for part in sets.values()]), setting)
+            points = synthesise_anchors(network, 2 * number, seed=_derived(setting.seed, stream), domain=setting.domain)
+            fresh = _balls(network, apart(points, [part.points for part in sets.values()]), setting)
+            sets[name] = fresh[balanced(fresh.labels, number)]
         if needed:
             record[f"num_{name}"] = len(sets[name])
             record[f"{name}_source"] = source if name in dealt else "synthesised"
@@ -220,6 +222,12 @@ def _rule(setting: _Setting, domain: Domain | None) -> Record:
         "eps": float(np.mean(setting.reach)), "eps_rule": ladder if setting.wanted.eps is None else "given",
         "domain": "default [0, 1]" if domain is None else "given",
     }  # fmt: skip
+
+
+def balanced(labels: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
+    """Places of `count` labels, or of all if there are fewer, spread over the classes as evenly as they allow."""
+    rank = np.array([int(np.sum(labels[:k] == label)) for k, label in enumerate(labels)])
+    return np.sort(np.argsort(rank, kind="stable")[:count])
 
 
 def _derived(seed: int, stream: int) -> int:

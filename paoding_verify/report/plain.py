@@ -22,5 +22,8 @@ def without_timings(result: AuditResult) -> AuditResult:
 
 
 def timings(result: AuditResult) -> dict[str, float]:
-    """Claim id -> seconds, for the claims whose time was measured."""
-    return {claim.id: claim.elapsed_s for claim in result.claims if claim.elapsed_s is not None}
+    """Claim id, or "candidate: " and the name of a pruning candidate -> seconds, where the time was measured."""
+    candidates = result.pruning.candidates if result.pruning else ()
+    named = [(claim.id, claim.elapsed_s) for claim in result.claims]
+    named += [(f"candidate: {candidate.name}", candidate.elapsed_s) for candidate in candidates]
+    return {name: elapsed_s for name, elapsed_s in named if elapsed_s is not None}

@@ -65,6 +65,8 @@ class View:
     title: str
     decision: str
     explanation: tuple[str, ...]
+    pruning: tuple[str, ...]
+    """Sentences about the pruning run."""
     counts: dict[str, int]
     eps: tuple[float, ...]
     """Ascending, without duplicates."""
@@ -115,6 +117,7 @@ def build_view(result: AuditResult) -> View:
         title=wording.headline(result),
         decision=wording.decision(result),
         explanation=tuple(wording.explanation(result)),
+        pruning=tuple(wording.pruning_words(result.pruning)) if result.pruning else (),
         counts=result.counts,
         eps=tuple(sorted({e for e in radii if e is not None} | {c.eps for c in result.claims if c.eps is not None})),
         num_inputs=max((n for e, n in radii.items() if e is not None), default=0),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paoding_verify.evidence.pruning import HeldOut, PruneTrace
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Outcome
-from paoding_verify.report.text import count, number
+from paoding_verify.report.statistics import clopper_pearson
+from paoding_verify.report.text import count, number, percent
 
-__all__ = ["KIND_NAMES", "METHODS", "MethodText", "decision", "explanation", "headline", "method_text"]
+__all__ = ["KIND_NAMES", "METHODS", "MethodText", "decision", "explanation", "headline", "method_text", "pruning_words"]
 
 KIND_NAMES = {
     "top1_robust": "top-1 robustness",
@@ -120,3 +122,31 @@ def _proofs(result: AuditResult) -> str:
     return (
         f"{first}, but only {again} of these proofs were confirmed by the independent checker. Do not rely on the rest."
     )
+
+
+def pruning_words(trace: PruneTrace) -> list[str]:
+    """How far the pruner was to go, how far it went, and what its own figures are worth."""
+    units = f"{percent(trace.sparsity)} of the units were removed"
+    if trace.max_certified_drop is not None:
+        sentences = [f"{units}: as far as a certified budget of {percent(trace.max_certified_drop)} was seen to allow."]
+    else:
+        what = {"macs": "multiply-accumulate operations"}.get(trace.sparsity_of, trace.sparsity_of)
+        sentences = [f"{units}; {percent(trace.target_sparsity)} of the {what} were asked for."]
+    if trace.held_out is not None:
+        sentences += _held_out(trace.held_out)
+    return [*sentences, *trace.warnings]
+
+
+def _held_out(held_out: HeldOut) -> list[str]:
+    sentences = [
+        f"Of {count(held_out.count, 'held-out anchor')}, {held_out.num_original} are certified for the original and "
+        f"{held_out.num_pruned} for the pruned network; {held_out.num_lost} were lost."
+    ]
+    if held_out.independent:
+        # One-sided at 95 %, divided among all networks that were measured on these anchors (Bonferroni).
+        _, high = clopper_pearson(held_out.num_lost, held_out.count, 1 - 0.1 / held_out.num_looks)
+        sentences.append(
+            f"If the caller's inputs were drawn independently, then with 95 % confidence at most {percent(high)} of "
+            f"inputs from the same source are lost (Clopper-Pearson, for {count(held_out.num_looks, 'look')})."
+        )
+    return sentences
