@@ -76,14 +76,12 @@ def interval_trained(seed: int) -> tuple[Network, np.ndarray]:
     )
     for _ in range(150):
         centre, radius = points, torch.full_like(points, 0.1)
-        for k, (w, b) in enumerate(zip(weights, biases, strict=True)):
-            if k == 2:
-                w, b = w[1:] - w[:1], b[1:] - b[:1]
+        for w, b in zip(weights[:2], biases[:2], strict=True):
             centre, radius = centre @ w.T + b, radius @ w.abs().T
-            if k < 2:
-                low, high = torch.relu(centre - radius), torch.relu(centre + radius)
-                centre, radius = (low + high) / 2, (high - low) / 2
-        loss = torch.nn.functional.softplus(radius[:, 0] - sign * centre[:, 0]).mean()
+            low, high = torch.relu(centre - radius), torch.relu(centre + radius)
+            centre, radius = (low + high) / 2, (high - low) / 2
+        row, shift = weights[2][1] - weights[2][0], biases[2][1] - biases[2][0]
+        loss = torch.nn.functional.softplus(radius @ row.abs() - sign * (centre @ row + shift)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
