@@ -59,7 +59,7 @@ def error(problem: PruneProblem, outcome: PruneOutcome) -> float:
 @pytest.mark.parametrize("num_steps", [1, None])
 def test_the_plan_is_carried_out(make, num_steps):
     problem = problem_of(make(0), 0.5)
-    outcome = obs(problem, ObsConfig(num_steps=num_steps))
+    outcome = obs(problem, ObsConfig(tilt=0.0, num_steps=num_steps))
     for group, count in zip(problem.units.groups, problem.plan[-1], strict=True):
         assert len(outcome.removed & set(group.atoms)) == count
     moves = [move for step in outcome.steps for move in step.accepted]
@@ -70,14 +70,14 @@ def test_the_plan_is_carried_out(make, num_steps):
 def test_one_of_two_equal_units_goes_and_nothing_is_lost():
     problem = problem_of(doubled_net(0), 8 / 22)
     problem = replace(problem, plan=((8, 0),))
-    outcome = obs(problem, ObsConfig(ridge=1e-6))
+    outcome = obs(problem, ObsConfig(ridge=1e-6, tilt=0.0))
     gone = sorted(move.removed for move in outcome.steps[0].accepted)
     assert [unit // 2 for unit in gone] == list(range(8))
     assert error(problem, outcome) < 1e-2
 
 
 @pytest.mark.parametrize("make", [dense_net, conv_net])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_less_is_lost_than_with_the_smallest_weights_removed(make, seed):
     problem = problem_of(make(seed), 0.4)
     assert error(problem, obs(problem)) < 0.8 * error(problem, magnitude_l2(problem))
@@ -136,21 +136,19 @@ def test_gradients_of_margins_match_differences(make):
 
 def test_a_tilt_moves_removals_to_the_front_and_keeps_their_number():
     groups = find_units(dense_net(0, (6, 20, 20, 20, 4))).groups
-    assert tilted_counts(groups, (10, 10, 10), 0.1) == (12, 10, 8)
-    assert tilted_counts(groups, (10, 10, 10), -0.2) == (6, 10, 14)
+    assert tilted_counts(groups, (10, 10, 10), 0.2) == (12, 10, 8)
+    assert tilted_counts(groups, (10, 10, 10), -0.4) == (6, 10, 14)
     assert tilted_counts(groups, (10, 10, 10), 0.0) == (10, 10, 10)
 
 
 def test_a_tilt_never_empties_a_layer():
     groups = find_units(dense_net(0, (6, 20, 10, 4))).groups
-    counts = tilted_counts(groups, (18, 9), 0.9)
-    assert counts[0] == 19
-    assert sum(counts) == 27
+    assert tilted_counts(groups, (18, 9), 0.9) == (19, 8)
 
 
 def test_a_tilted_run_removes_what_the_tilt_says():
     problem = problem_of(dense_net(0, (6, 20, 20, 4)), 0.5)
-    outcome = obs(problem, ObsConfig(tilt=0.1))
+    outcome = obs(problem, ObsConfig(tilt=0.2))
     assert [len(outcome.removed & set(g.atoms)) for g in problem.units.groups] == [12, 8]
 
 

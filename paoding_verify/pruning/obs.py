@@ -35,8 +35,10 @@ class ObsConfig:
     """Of prices and least squares, relative to the mean variance of what is read."""
     metric: Literal["identity", "certified-gradient"] = "identity"
     """How errors of the next pre-activations are weighed: all alike, or by what they do to certified margins."""
-    tilt: float = 0.0
-    """How much larger the fraction removed is in the first layers than on average, and smaller in the last."""
+    tilt: float = -0.15
+    """How much smaller the fraction kept is in the first layers than on average, and larger in the last, as a share of
+    itself. Measured on fully connected digit classifiers: keeping more in front keeps more certified margin.
+    """
     num_steps: int | None = None
     """Steps after which the network is fitted again; None: as many as the plan has."""
 
