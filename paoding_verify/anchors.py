@@ -155,23 +155,25 @@ def _pursue(network: Network, draft: _Draft, steps: npt.NDArray[np.int64], *, un
     per_point = (-1, *(1 for _ in network.input_shape))
     lower, upper = torch.as_tensor(draft.lower.copy()), torch.as_tensor(draft.upper.copy())
     target = torch.arange(len(steps)) % network.num_outputs
-    x = _revived(module, torch.as_tensor(draft.points), target, lower, upper)
+    x = _revived(module, torch.as_tensor(draft.points), target, lower, upper).clone()
     loss, gradient, reached = _towards(module, x, target)
     stride = torch.full((len(x),), _STEP)
     for taken in range(int(steps.max(initial=0))):
         moving = torch.as_tensor(taken < steps)
         if until_reached:
             moving &= ~reached | (taken < _MIN_ANCHOR_STEPS)
-        smooth = draft.smooth & (taken < _SMOOTH_STEPS)
-        step = (moving * stride).reshape(per_point) * (upper - lower)
-        there = torch.clamp(x - step * torch.as_tensor(_directions(gradient.numpy(), draft, smooth)), lower, upper)
-        new_loss, new_gradient, new_reached = _towards(module, there, target)
-        better = new_loss <= loss
-        stride = torch.where(better, stride, stride / 2)
-        x, gradient = (
-            torch.where(better.reshape(per_point), new, old) for new, old in ((there, x), (new_gradient, gradient))
-        )
-        loss, reached = torch.where(better, new_loss, loss), torch.where(better, new_reached, reached)
+        here = torch.nonzero(moving).flatten()
+        if len(here) == 0:
+            break
+        smooth = draft.smooth[here.numpy()] & (taken < _SMOOTH_STEPS)
+        direction = torch.as_tensor(_directions(gradient[here].numpy(), draft.layout, smooth))
+        there = torch.clamp(x[here] - stride[here].reshape(per_point) * (upper - lower) * direction, lower, upper)
+        new_loss, new_gradient, new_reached = _towards(module, there, target[here])
+        better = new_loss <= loss[here]
+        stride[here[~better]] /= 2
+        gone = here[better]
+        x[gone], gradient[gone] = there[better], new_gradient[better]
+        loss[gone], reached[gone] = new_loss[better], new_reached[better]
     if until_reached:
         x = _blended(module, x, target, reached)
     return np.ascontiguousarray(x.numpy(), dtype=np.float32)
@@ -218,11 +220,11 @@ def _towards(
     return loss.detach(), gradient, outputs.argmax(dim=1) == target
 
 
-def _directions(gradient: Float32Array, draft: _Draft, smooth: npt.NDArray[np.bool_]) -> Float32Array:
+def _directions(gradient: Float32Array, layout: Shape | None, smooth: npt.NDArray[np.bool_]) -> Float32Array:
     """Sign of the gradient; for smooth points the blurred gradient, scaled to a largest entry of _REACH."""
     direction = np.sign(gradient)
-    if draft.layout is not None and smooth.any():
-        blurred = ndimage.gaussian_filter(gradient[smooth].reshape(-1, *draft.layout), (0, 0, 1.0, 1.0))
+    if layout is not None and smooth.any():
+        blurred = ndimage.gaussian_filter(gradient[smooth].reshape(-1, *layout), (0, 0, 1.0, 1.0))
         largest = np.abs(blurred).max(axis=(1, 2, 3), keepdims=True)
         direction[smooth] = (_REACH * blurred / np.maximum(largest, 1e-30)).reshape(-1, *gradient.shape[1:])
     return direction

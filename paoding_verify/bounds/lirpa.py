@@ -21,7 +21,7 @@ from paoding_verify.bounds.lirpa_compat import load_lirpa, quiet
 from paoding_verify.bounds.lowering import lower as lower_network
 from paoding_verify.errors import ConfigError, EngineError, MissingComponentError, ModelError
 from paoding_verify.evidence.certificate import Slopes
-from paoding_verify.network.graph import Array, Network, Relu
+from paoding_verify.network.graph import Array, Conv2d, Dense, Network, Relu
 from paoding_verify.network.torch_out import to_module
 
 __all__ = ["METHODS", "Bounds", "LirpaBounder"]
@@ -138,6 +138,43 @@ class LirpaBounder:
             tuple(s for p in parts for s in p.slopes or ()) if method == "alpha-crown" else None,
             np.concatenate([p.coefficients for p in parts if p.coefficients is not None]) if coefficients else None,
         )
+
+    def bias_gradients(self, lower: Array, upper: Array, rows: Array, *, method: str = "crown") -> dict[int, Array]:
+        """How the worst margin of each box moves with the outputs of each dense layer and convolution: the gradient of
+        the smooth minimum of the rows' lower bounds with respect to the biases, by node.
+
+        Shapes: as in `lower_bounds`, rows (N, R, outputs); values (N, outputs or channels of the node). `method` is
+        crown or crown-ibp.
+        Raises: EngineError naming method and place if auto_LiRPA fails.
+        """
+        places = {
+            origin: place
+            for place, (node, origin) in enumerate(zip(self._lowered.network.nodes, self._lowered.origin, strict=True))
+            if origin is not None and isinstance(self._source.nodes[origin].op, (Dense, Conv2d))
+        }
+        biases = [self._module.get_parameter(f"p{place}_1").requires_grad_(True) for place in places.values()]
+        found: list[list[Array]] = []
+        try:
+            for box in range(len(lower)):
+                with self._naming(f"gradients of {method}"), quiet():
+                    bounds = self._differentiable(lower[box], upper[box], rows[box], method)
+                    gradients = torch.autograd.grad(-torch.logsumexp(-bounds, dim=1).sum(), biases, allow_unused=True)
+                used = zip(gradients, biases, strict=True)
+                found.append([(torch.zeros_like(b) if g is None else g).cpu().numpy().astype(float) for g, b in used])
+        finally:
+            for bias in biases:
+                bias.requires_grad_(False)
+        return {origin: np.stack([box[k] for box in found]) for k, origin in enumerate(places)}
+
+    def _differentiable(self, lower: Array, upper: Array, rows: Array, method: str) -> torch.Tensor:
+        """Lower bounds of one box, with the graph that leads to them. Shape (1, R)."""
+        low = torch.as_tensor(lower[None].astype(np.float32), device=self._device)
+        high = torch.as_tensor(upper[None].astype(np.float32), device=self._device)
+        box = self._lirpa.perturbation(norm=np.inf, x_L=low, x_U=high)
+        weights = torch.as_tensor(rows[None].astype(np.float32), device=self._device)
+        point = self._lirpa.tensor(low / 2 + high / 2, box)
+        result = self._bounded.compute_bounds(x=(point,), C=weights, method=METHODS[method], bound_upper=False)
+        return torch.as_tensor(result[0])
 
     def _compute(self, lower: Array, upper: Array, rows: Array, method: str, coefficients: bool) -> Bounds:
         low = torch.as_tensor(_rounded_down(lower), device=self._device)

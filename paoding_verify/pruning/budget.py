@@ -40,15 +40,16 @@ def split_steps(counts: Sequence[int], num_steps: int) -> list[tuple[int, ...]]:
 
 
 def tilted_counts(groups: Sequence[UnitGroup], counts: Sequence[int], tilt: float) -> tuple[int, ...]:
-    """Atoms to remove from each group if the first group loses a fraction larger by `tilt`, the last one smaller by as
-    much, and those between in proportion. As many units go in total, or the nearest number that whole atoms make; every
-    group keeps an atom. Shapes: counts (groups,), the atoms that would go without a tilt.
+    """Atoms to remove from each group if the first group keeps a fraction smaller by the share `tilt` of itself, the
+    last one a larger one, and those between in proportion. As many units go in total, or the nearest number that whole
+    atoms make; every group keeps an atom. Shapes: counts (groups,), the atoms that would go without a tilt.
     """
     if tilt == 0.0 or len(groups) < 2:
         return tuple(counts)
     wanted = sum(count * g.multiplicity for count, g in zip(counts, groups, strict=True))
-    slopes = [tilt * (1 - 2 * k / (len(groups) - 1)) for k in range(len(groups))]
-    fractions = [count / len(g.atoms) + s for count, g, s in zip(counts, groups, slopes, strict=True)]
+    shares = [1 - tilt * (1 - 2 * k / (len(groups) - 1)) for k in range(len(groups))]
+    kept = [share * (1 - count / len(g.atoms)) for share, count, g in zip(shares, counts, groups, strict=True)]
+    fractions = [1 - share for share in kept]
     low, high = -2.0, 2.0
     for _ in range(60):
         shift = (low + high) / 2

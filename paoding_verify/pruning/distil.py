@@ -23,7 +23,7 @@ from paoding_verify.task import Progress
 
 __all__ = ["DistilConfig", "distil", "num_steps"]
 
-_OPERATIONS = 1.2e12
+_OPERATIONS = 5e11
 """Multiplications that a distillation may take: the steps of large networks are fewer."""
 _MIN_STEPS = 200
 

@@ -11,12 +11,13 @@ Source: optimal brain surgeon, Hassibi and Stork 1993; for structures arXiv 2208
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.pruning import PruneStep
-from paoding_verify.network.graph import Float32Array, Network
+from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.pruning.budget import split_steps, tilted_counts
 from paoding_verify.pruning.compensation import refit
 from paoding_verify.pruning.groups import UnitGroup
@@ -32,13 +33,19 @@ class ObsConfig:
 
     ridge: float = 1e-2
     """Of prices and least squares, relative to the mean variance of what is read."""
-    tilt: float = 0.0
-    """How much larger the fraction removed is in the first layers than on average, and smaller in the last."""
+    metric: Literal["identity", "certified-gradient"] = "identity"
+    """How errors of the next pre-activations are weighed: all alike, or by what they do to certified margins."""
+    tilt: float = -0.15
+    """How much smaller the fraction kept is in the first layers than on average, and larger in the last, as a share of
+    itself. Measured on fully connected digit classifiers: keeping more in front keeps more certified margin.
+    """
     num_steps: int | None = None
     """Steps after which the network is fitted again; None: as many as the plan has."""
 
     def __post_init__(self) -> None:
         """Raises: ConfigError if a number is out of range."""
+        if self.metric not in ("identity", "certified-gradient"):
+            raise ConfigError(f"the metric must be identity or certified-gradient; got {self.metric!r}")
         if not self.ridge > 0 or not abs(self.tilt) < 1:
             raise ConfigError(
                 f"the ridge must be positive and the tilt between -1 and 1; got {self.ridge} and {self.tilt}"
@@ -50,6 +57,7 @@ class ObsConfig:
 def obs(problem: PruneProblem, config: ObsConfig = ObsConfig()) -> PruneOutcome:
     """Removes as many units in total as the plan says, exactly; deterministic, without any randomness of its own."""
     counts = tilted_counts(problem.units.groups, problem.plan[-1], config.tilt)
+    metric = problem.signal.metric(problem.original) if config.metric == "certified-gradient" else {}
     network, values = problem.original, problem.targets
     removed: frozenset[int] = frozenset()
     steps = []
@@ -57,7 +65,7 @@ def obs(problem: PruneProblem, config: ObsConfig = ObsConfig()) -> PruneOutcome:
         start = time.perf_counter()
         batch = []
         for group, count in zip(problem.units.groups, reached, strict=True):
-            batch += _cheapest(problem, (network, values), group, (count, removed), config)
+            batch += _cheapest(problem, (network, values), group, (count, removed), (config.ridge, metric))
         removed |= frozenset(batch)
         network, values = refit(problem.original, problem.units, removed, problem.targets, config.ridge)
         margins = problem.signal.margins(network)
@@ -83,13 +91,15 @@ def _cheapest(
     state: tuple[Network, Sequence[Float32Array]],
     group: UnitGroup,
     goal: tuple[int, frozenset[int]],
-    config: ObsConfig,
+    weighing: tuple[float, Mapping[int, Array]],
 ) -> list[int]:
-    """Atoms of a group that leave next, in order, so that goal[0] of it are gone; goal[1] have left already."""
+    """Atoms of a group that leave next, in order, so that goal[0] of it are gone; goal[1] have left already. `weighing`
+    is the ridge and the metric.
+    """
     alive = [atom for atom in group.atoms if atom not in goal[1]]
     leaving: list[int] = []
     if len(group.atoms) - len(alive) < goal[0]:
-        prices = GroupPrices(state[0], problem.units, group, state[1], config.ridge)
+        prices = GroupPrices(state[0], problem.units, group, state[1], weighing[0], metric=weighing[1])
         while len(group.atoms) - len(alive) < goal[0]:
             costs = prices.price(alive)
             leaving.append(alive.pop(int(costs.argmin())))

@@ -20,6 +20,7 @@ FLOOR = -1e6
 CAP = 5.0
 """Logits beyond which a margin of the original is as good as this one: what is that far from harm need not be kept."""
 
+_METRIC_FLOOR = 1e-2
 _MAX_CROWN_NEURONS = 1_500
 """Neurons above which bounds of intermediate layers come from interval propagation: CROWN is 20 times slower there."""
 
@@ -122,6 +123,21 @@ class CertifiedSignal:
         boxes = self.boxes
         bounds = bounder.lower_bounds(boxes.lower, boxes.upper, self._rows, offsets, method=self.method)
         return np.maximum(bounds.lower.min(axis=1), FLOOR)
+
+    def metric(self, network: Network) -> dict[int, Array]:
+        """For every dense layer and convolution, by node, how errors of its outputs weigh on the margins: a factor F of
+        F^T F, the second moment over the anchors of the margin's gradient with respect to the outputs, plus a hundredth
+        of its mean for directions that no anchor feels. Shapes: (outputs or channels, the same).
+        """
+        self._bounder.load(network)
+        found: dict[int, Array] = {}
+        for node, gradients in self._bounder.bias_gradients(
+            self._lower, self._upper, self._rows, method=self.method
+        ).items():
+            moment = gradients.T @ gradients / len(gradients)
+            floor = _METRIC_FLOOR * float(np.diag(moment).mean()) + 1e-12
+            found[node] = np.asarray(np.linalg.cholesky(moment + floor * np.eye(len(moment))).T, dtype=np.float64)
+        return found
 
     def energy(self, margins: Array) -> float:
         """Mean drop of the margins below the original's; a gain at one anchor does not pay for a loss at another."""
