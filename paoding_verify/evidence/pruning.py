@@ -70,3 +70,5 @@ class PruneTrace:
     candidates: tuple[Candidate, ...] = ()
     excluded: tuple[str, ...] = ()
     """Activation layers, wholly or partly, that could not be pruned, each with the reason. Untrusted text."""
+    stopped: str = ""
+    """Why the run ended before its target; empty: it did not."""

@@ -16,6 +16,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="PRUNED.onnx", required=True, type=Path, help="file to write")
     parser.add_argument("--target-sparsity", metavar="S", type=float, help="share of units to remove (default 0.5)")
     parser.add_argument("--method", metavar="M", help="pruning method (default paoding)")
+    parser.add_argument("--step", metavar="F", type=float, help="share of a layer that a legacy method removes at once")
+    parser.add_argument(
+        "--hard-floor", action="store_true", help="stop early rather than lose the certificate of an anchor"
+    )
     parser.add_argument("--trace", metavar="T.json", type=Path, help="also write the record of every proposal there")
     parser.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
@@ -41,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with reporting(args.quiet) as progress:
         found = prune(
             original, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed,
-            domain=config.domain, progress=progress,
+            domain=config.domain, step=args.step, hard_floor=args.hard_floor, progress=progress,
         )  # fmt: skip
     args.output.write_bytes(shipped_onnx(found.network))
     if args.trace:
@@ -50,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         print(dumps(found.trace), end="")
     else:
         before, after = (" ".join(map(str, n.num_units)) for n in (original, found.network))
+        if found.trace.stopped:
+            print(f"ended early: {found.trace.stopped}")
         print(f"sparsity {found.trace.sparsity:.1%}: units {before} -> {after}")
         print(f"pruned network: {args.output}")
     return 0
