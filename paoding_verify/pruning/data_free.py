@@ -80,7 +80,7 @@ def _run(problem: PruneProblem, *, projected: bool) -> PruneOutcome:
     return PruneOutcome(network, removed, tuple(steps))
 
 
-def _cheapest(  # noqa: PLR0913 - one search
+def _cheapest(
     network: Network, units: UnitMap, group: UnitGroup, alive: Sequence[int], count: int, projected: bool
 ) -> list[_Merge]:
     """Merges one after another; the outgoing weights of the units that stay grow meanwhile."""
@@ -130,9 +130,11 @@ def _columns(network: Network, units: UnitMap, group: UnitGroup, atoms: Sequence
     for index in group.consumers:
         op = network.nodes[index].op
         if isinstance(op, (Dense, Conv2d)):
-            for part in blocks(op, units.labels[network.nodes[index].inputs[0]], units.labels[index + 1]):
-                if np.isin(part.atoms, atoms).any():
-                    parts.append(part.matrix.T[_places(part.atoms, atoms)].reshape(len(atoms), -1))
+            parts += [
+                part.matrix.T[_places(part.atoms, atoms)].reshape(len(atoms), -1)
+                for part in blocks(op, units.labels[network.nodes[index].inputs[0]], units.labels[index + 1])
+                if np.isin(part.atoms, atoms).any()
+            ]
     return np.hstack(parts)
 
 

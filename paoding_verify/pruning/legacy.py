@@ -41,8 +41,8 @@ def legacy_baseline(problem: PruneProblem) -> PruneOutcome:
     """
     if problem.target_sparsity > 0.5:
         raise ConfigError(
-            f"paoding-legacy-baseline pairs every unit at most once and ends at a sparsity of 0.5, below the target "
-            f"{problem.target_sparsity}; ask for at most 0.5, or use paoding-legacy-stochastic"
+            f"paoding-legacy-baseline pairs every unit at most once and ends at a sparsity of one half; the target is "
+            f"{problem.target_sparsity}: ask for at most 0.5, or use paoding-legacy-stochastic"
         )
     return _run(problem, "baseline")
 

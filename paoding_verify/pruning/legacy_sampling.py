@@ -92,7 +92,9 @@ class LegacySampler:
         if self._mode == "baseline":
             return LayerTape([Verdict(pair) for pair in self._candidates(layer, budget)])
         pool = self._candidates(layer, 2 * budget if self._mode == "impact" else units)
-        scored = _Scored(span, self.weights[layer + 1], [*zip(self.weights, self.biases, strict=True)][layer + 2 :], pool)
+        scored = _Scored(
+            span, self.weights[layer + 1], [*zip(self.weights, self.biases, strict=True)][layer + 2 :], pool
+        )
         if self._mode == "impact":
             return self._best(layer, scored, budget)
         return self._walk(layer, scored, budget, generator)

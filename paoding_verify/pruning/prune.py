@@ -74,9 +74,10 @@ def prune(  # noqa: PLR0913 - the whole front door
     `regions` steer the pruner and must not be reported by an audit; None: it makes its own from the network alone, in
     `domain` (default [0, 1], or the hull of the regions). With `hard_floor` no anchor loses its certificate: the method
     paoding then stops early rather than break one, and the trace says so. `step` is the share of each layer that the
-    paoding-legacy methods remove at once; these may miss the target, as the tool did that they repeat. The same arguments give the same network, bit by bit, on the
-    same machine. All parameters of the result are float32 numbers.
-    Raises: ConfigError on an unknown method, on an option of another method, or on a target that cannot be reached; RegionError on unusable regions.
+    paoding-legacy methods remove at once; these may miss the target, as the tool did that they repeat. The same
+    arguments give the same network, bit by bit, on the same machine. All parameters of the result are float32 numbers.
+    Raises: ConfigError on an unknown method, on an option of another method, or on a target that cannot be reached;
+    RegionError on unusable regions.
     Source: arXiv 2204.00783.
     """
     if method not in METHODS:
