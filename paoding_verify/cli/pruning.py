@@ -46,7 +46,13 @@ def refuse_shared(regions: Sequence[Region], inputs: Float32Array) -> str:
 
 
 def prune_as_asked(
-    network: Network, inputs: Float32Array | None, config: AuditConfig, progress: Progress | None
+    network: Network,
+    inputs: Float32Array | None,
+    config: AuditConfig,
+    *,
+    step: float | None = None,
+    hard_floor: bool = False,
+    progress: Progress | None = None,
 ) -> PruneResult:
     """The pruned network as the configuration wants it."""
     from paoding_verify.pruning.options import PruneOptions
@@ -57,7 +63,7 @@ def prune_as_asked(
     )
     return prune(
         network, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed, domain=config.domain,
-        inputs=inputs, options=options, progress=progress,
+        inputs=inputs, step=step, hard_floor=hard_floor, options=options, progress=progress,
     )  # fmt: skip
 
 

@@ -127,3 +127,5 @@ class PruneTrace:
     """Measured for a budget."""
     warnings: tuple[str, ...] = ()
     """What a reader of these figures has to know. Whole sentences."""
+    stopped: str = ""
+    """Why the run ended before its target; empty: it did not."""

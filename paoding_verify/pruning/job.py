@@ -67,7 +67,9 @@ class Job:
     seed: int
     progress: Progress
     exact_plan: bool
-    """See `PruneProblem`."""
+    """See `PruneProblem`, as for the rest."""
+    step: float | None = None
+    hard_floor: bool = False
 
     def problem(self, sparsity: float) -> PruneProblem:
         """The task of removing a share of the units. Raises: ConfigError if it cannot be reached."""
@@ -85,6 +87,9 @@ class Job:
             user_inputs=self.user,
             selection=self.own.selection,
             exact_plan=self.exact_plan,
+            target_sparsity=sparsity,
+            step=self.step,
+            hard_floor=self.hard_floor,
         )
 
 
@@ -133,6 +138,7 @@ def prune_to(job: Job, sparsity: float) -> PruneResult:
         candidates=outcome.candidates,
         excluded=job.units.excluded,
         distilled=outcome.distilled,
+        stopped=outcome.stopped,
     )
     return PruneResult(replace(network, name=f"{job.original.name}-pruned"), trace)
 

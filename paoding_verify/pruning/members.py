@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from paoding_verify.pruning.annealing import AnnealingConfig, anneal
 from paoding_verify.pruning.costs import compensation_macs, pricing_macs, signal_macs
-from paoding_verify.pruning.magnitude import magnitude_l2
+from paoding_verify.pruning.data_free import srinivas_babu
+from paoding_verify.pruning.magnitude import magnitude_l1, magnitude_l2
 from paoding_verify.pruning.obs import ObsConfig, obs
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 
@@ -43,7 +44,8 @@ def _watched(problem: PruneProblem) -> PruneProblem:
 def _obs(name: str, config: ObsConfig) -> Member:
     def cost(problem: PruneProblem) -> float:
         rounds = min(config.num_steps or len(problem.plan), len(problem.plan))
-        return rounds * (_signals(_watched(problem)) + compensation_macs(problem)) + pricing_macs(problem)
+        gradient = 4.0 * _signals(_watched(problem)) if config.metric == "certified-gradient" else 0.0
+        return rounds * (_signals(_watched(problem)) + compensation_macs(problem)) + pricing_macs(problem) + gradient
 
     return Member(name, lambda problem: obs(_watched(problem), config), cost, keeps_plan=config.tilt == 0)
 
@@ -64,14 +66,17 @@ def _baseline(name: str, method: Callable[[PruneProblem], PruneOutcome]) -> Memb
 
 
 MEMBERS = (
-    _obs("obs, ridge 0.01", ObsConfig(ridge=1e-2, num_steps=4)),
+    _obs("obs, ridge 0.01", ObsConfig(num_steps=4)),
     _obs("obs, ridge 0.1", ObsConfig(ridge=1e-1, num_steps=4)),
-    _obs("obs, ridge 0.003", ObsConfig(ridge=3e-3, num_steps=4)),
+    _obs("obs, equal layers", ObsConfig(tilt=0.0, num_steps=4)),
     _anneal("paoding", AnnealingConfig(attempts=2)),
+    _obs("obs, ridge 0.003", ObsConfig(ridge=3e-3, num_steps=4)),
     _baseline("magnitude-l2", magnitude_l2),
-    _obs("obs, more of the first layers", ObsConfig(ridge=1e-2, tilt=0.06, num_steps=4)),
-    _obs("obs, more of the last layers", ObsConfig(ridge=1e-2, tilt=-0.06, num_steps=4)),
+    _baseline("magnitude-l1", magnitude_l1),
+    _baseline("srinivas-babu", srinivas_babu),
+    _obs("obs, certified gradient", ObsConfig(metric="certified-gradient", num_steps=4)),
+    _obs("obs, equal layers, ridge 0.1", ObsConfig(ridge=1e-1, tilt=0.0, num_steps=4)),
     _obs("obs, ridge 0.3", ObsConfig(ridge=3e-1, num_steps=4)),
-    _obs("obs, ten rounds", ObsConfig(ridge=1e-2)),
+    _obs("obs, ten rounds", ObsConfig()),
 )
 """What most often wins comes first; the effort decides how many run."""

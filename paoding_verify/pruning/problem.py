@@ -39,7 +39,7 @@ class PruneProblem:
     progress: Progress
     """Called with removed units so far."""
     seed: int = 0
-    """Of inputs and training."""
+    """Of inputs and training, and of methods that repeat another tool's generator; the others draw from `rng`."""
     domain: Domain = DEFAULT_DOMAIN
     """Of synthetic inputs."""
     user_inputs: Float32Array | None = None
@@ -50,6 +50,12 @@ class PruneProblem:
     """On anchors by which no candidate is chosen."""
     exact_plan: bool = False
     """Whether every group must lose what the plan says: a target of parameters or operations depends on it."""
+    target_sparsity: float = 0.5
+    """As asked for; `plan` says what it means in atoms."""
+    step: float | None = None
+    """Share of each layer's units that leave in a step, of methods that make no use of the plan; None: their own."""
+    hard_floor: bool = False
+    """Whether every anchor that is certified for the original has to stay certified."""
 
     @cached_property
     def targets(self) -> list[Float32Array]:
@@ -87,6 +93,8 @@ class PruneOutcome:
     """Set by a method that trained its network after pruning."""
     candidates: tuple[Candidate, ...] = ()
     """Set by a method that compared whole networks."""
+    stopped: str = ""
+    """Why the run ended before its target; empty: it did not."""
 
 
 def moves_of(

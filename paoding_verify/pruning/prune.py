@@ -13,10 +13,12 @@ from paoding_verify.network.graph import Network
 from paoding_verify.network.transform import as_float32
 from paoding_verify.pruning.annealing import anneal
 from paoding_verify.pruning.budget import plan_removals
+from paoding_verify.pruning.data_free import srinivas_babu, srinivas_babu_projection
 from paoding_verify.pruning.finish import distilled
 from paoding_verify.pruning.groups import UnitMap, find_units
 from paoding_verify.pruning.job import Job, PruneResult, draw_inputs, prune_to, prune_within
-from paoding_verify.pruning.magnitude import magnitude_l2
+from paoding_verify.pruning.legacy import legacy_baseline, legacy_impact, legacy_stochastic
+from paoding_verify.pruning.magnitude import magnitude_l1, magnitude_l2
 from paoding_verify.pruning.obs import obs
 from paoding_verify.pruning.options import PruneOptions
 from paoding_verify.pruning.own_regions import Wanted
@@ -33,8 +35,14 @@ METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
     "portfolio": portfolio,
     "paoding": anneal,
     "obs": obs,
+    "magnitude-l1": magnitude_l1,
     "magnitude-l2": magnitude_l2,
+    "srinivas-babu": srinivas_babu,
+    "srinivas-babu-projection": srinivas_babu_projection,
     "random": random_choice,
+    "paoding-legacy-baseline": legacy_baseline,
+    "paoding-legacy-impact": legacy_impact,
+    "paoding-legacy-stochastic": legacy_stochastic,
 }
 """What `method` may name; each decides what to remove, and how to make up for it."""
 
@@ -54,6 +62,8 @@ def prune(  # noqa: PLR0913 - the whole front door
     domain: Domain | None = None,
     inputs: npt.ArrayLike | None = None,
     distil: bool = True,
+    step: float | None = None,
+    hard_floor: bool = False,
     options: PruneOptions | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
@@ -63,10 +73,13 @@ def prune(  # noqa: PLR0913 - the whole front door
     `regions` steer the pruner and must not be reported by an audit; None: it makes its own around `inputs` or from
     the network alone, in `domain` (default [0, 1], or the hull of the regions). `inputs` (N, *input_shape) are
     unlabelled inputs from which compensation and distillation learn, besides synthetic ones; they must not be reported
-    either. With `distil`, the methods portfolio and obs end with a distillation; the others never do. The same
-    arguments give the same network, bit by bit, on the same machine. All parameters of the result are float32 numbers.
-    Raises: ConfigError on an unknown method, or on a target that cannot be reached; RegionError on unusable regions;
-    InputError on unusable inputs.
+    either. With `distil`, the methods portfolio and obs end with a distillation; the others never do. With `hard_floor`
+    no anchor loses its certificate: the method paoding then stops early rather than break one, and the trace says so.
+    `step` is the share of each layer that the paoding-legacy methods remove at once; these may miss the target, as the
+    tool did that they repeat. The same arguments give the same network, bit by bit, on the same machine. All parameters
+    of the result are float32 numbers.
+    Raises: ConfigError on an unknown method, on an option of another method, or on a target that cannot be reached;
+    RegionError on unusable regions; InputError on unusable inputs.
     Source: arXiv 2204.00783.
     """
     if seed < 0:
@@ -76,6 +89,7 @@ def prune(  # noqa: PLR0913 - the whole front door
     options = options or PruneOptions()
     if method not in METHODS:
         raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
+    _check_options(method, step=step, hard_floor=hard_floor)
     original = as_float32(original)
     units = find_units(original)
     sparsity = _share_of_units(original, units, target_sparsity, options)
@@ -85,6 +99,7 @@ def prune(  # noqa: PLR0913 - the whole front door
         original=original, units=units, own=own, inputs=synthetic, user=user,
         method=_method(method, options, distil=distil), seed=seed,
         progress=progress or (lambda doing, done, total: None), exact_plan=options.sparsity_of != "units",
+        step=step, hard_floor=hard_floor,
     )  # fmt: skip
     if sparsity is not None:
         result = prune_to(job, sparsity)
@@ -103,6 +118,15 @@ def _share_of_units(original: Network, units: UnitMap, target: float, options: P
     sparsity = unit_sparsity(original, units, target, options.sparsity_of)
     plan_removals(units, sum(original.num_units), sparsity)
     return sparsity
+
+
+def _check_options(method: str, *, step: float | None, hard_floor: bool) -> None:
+    if step is not None and not method.startswith("paoding-legacy-"):
+        raise ConfigError(f"a step size belongs to the paoding-legacy methods, and {method} has none; leave it out")
+    if step is not None and not 0.0 < step <= 1.0:
+        raise ConfigError(f"the step must be a share of a layer's units, above 0 and at most 1; got {step}")
+    if hard_floor and method != "paoding":
+        raise ConfigError(f"the hard floor belongs to the method paoding; {method} keeps no anchor certified")
 
 
 def _method(name: str, options: PruneOptions, *, distil: bool) -> Callable[[PruneProblem], PruneOutcome]:

@@ -132,12 +132,16 @@ class CertifiedSignal:
         self._bounder.load(network)
         found: dict[int, Array] = {}
         for node, gradients in self._bounder.bias_gradients(
-            self._lower, self._upper, self._rows, method=self.method
+            self.boxes.lower, self.boxes.upper, self._rows, method=self.method
         ).items():
             moment = gradients.T @ gradients / len(gradients)
             floor = _METRIC_FLOOR * float(np.diag(moment).mean()) + 1e-12
             found[node] = np.asarray(np.linalg.cholesky(moment + floor * np.eye(len(moment))).T, dtype=np.float64)
         return found
+
+    def num_lost(self, margins: Array) -> int:
+        """Anchors that are certified for the original and not by these margins."""
+        return int(np.count_nonzero((self.baseline > 0) & ~(margins > 0)))
 
     def energy(self, margins: Array) -> float:
         """Mean drop of the margins below the original's; a gain at one anchor does not pay for a loss at another."""

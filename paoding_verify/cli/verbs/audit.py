@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         if args.pruned:
             pruned, trace = read_model(args.pruned, args), None
         else:
-            found = prune_as_asked(original, inputs, config, progress)
+            found = prune_as_asked(original, inputs, config, progress=progress)
             pruned, trace = found.network, found.trace
         result = audit(original, pruned, regions, policy=policy, config=config, trace=trace, progress=progress)
     folder = write(result, args.output)

@@ -14,6 +14,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this verb."""
     parser.add_argument("original", metavar="ORIGINAL", help="the network to prune")
     parser.add_argument("-o", "--output", metavar="PRUNED.onnx", required=True, type=Path, help="file to write")
+    parser.add_argument("--step", metavar="F", type=float, help="share of a layer that a legacy method removes at once")
+    parser.add_argument(
+        "--hard-floor", action="store_true", help="stop early rather than lose the certificate of an anchor"
+    )
     parser.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
@@ -39,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     original = read_model(args.original, args)
     inputs = pruner_inputs(original, args)
     with reporting(args.quiet) as progress:
-        found = prune_as_asked(original, inputs, config, progress)
+        found = prune_as_asked(original, inputs, config, step=args.step, hard_floor=args.hard_floor, progress=progress)
     files = {args.output: shipped_onnx(found.network)}
     write_whole(files | ({args.trace: dumps(found.trace).encode()} if args.trace else {}))
     tell_warnings(found.trace)
@@ -47,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         print(dumps(found.trace), end="")
     else:
         before, after = (" ".join(map(str, n.num_units)) for n in (original, found.network))
+        if found.trace.stopped:
+            print(f"ended early: {found.trace.stopped}")
         print(f"sparsity {found.trace.sparsity:.1%}: units {before} -> {after}")
         for candidate in found.trace.candidates:
             chosen = "  (chosen)" if candidate.chosen else ""
