@@ -181,7 +181,9 @@ def test_the_pruner_beats_random_and_magnitude_by_certified_margin():
 def test_a_hard_floor_keeps_every_certificate_and_says_where_it_ended():
     network, points = trained_net()
     own = boxes(network, points, 0.02)
-    free, floored = (prune(network, own, target_sparsity=0.9, hard_floor=floor) for floor in (False, True))
+    free, floored = (
+        prune(network, own, target_sparsity=0.9, method="paoding", hard_floor=floor) for floor in (False, True)
+    )
     assert free.trace.stopped == ""
     labels = [int(region.label or 0) for region in own]
 
@@ -208,7 +210,12 @@ def test_a_hard_floor_keeps_every_certificate_and_says_where_it_ended():
 def test_a_hard_floor_needs_a_certificate_to_keep():
     network = dense_net(0)
     with pytest.raises(ConfigError, match="the original has none"):
-        prune(network, boxes(network, np.zeros((2, *network.input_shape), np.float32), 9.0), hard_floor=True)
+        prune(
+            network,
+            boxes(network, np.zeros((2, *network.input_shape), np.float32), 9.0),
+            hard_floor=True,
+            method="paoding",
+        )
 
 
 def test_a_sensitive_layer_gives_up_less():
@@ -216,7 +223,7 @@ def test_a_sensitive_layer_gives_up_less():
     copies = np.repeat(rng.normal(size=(3, 4)), 8, axis=0)
     first, second = Dense(copies, np.zeros(24)), random_dense(rng, 24, 24)
     network = chain((4,), first, Relu(), second, Relu(), random_dense(rng, 3, 24))
-    kept = prune(network, target_sparsity=0.4).network.num_units
+    kept = prune(network, target_sparsity=0.4, method="paoding").network.num_units
     assert sum(kept) == 29
     assert kept[0] < kept[1]
 
