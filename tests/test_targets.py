@@ -119,6 +119,11 @@ def test_a_budget_that_nothing_meets_is_an_error(monkeypatch):
         prune(dense_net(0), method="random", options=PruneOptions(max_certified_drop=0.4, eps=0.1))
 
 
+def test_methods_that_shift_removals_refuse_a_target_of_parameters():
+    with pytest.raises(ConfigError, match="shifts removals between layers"):
+        prune(dense_net(0), method="obs", options=PruneOptions(sparsity_of="parameters"))
+
+
 def test_inputs_that_do_not_fit_are_errors():
     with pytest.raises(InputError, match="shape"):
         prune(dense_net(0), inputs=np.zeros((3, 5), dtype=np.float32))

@@ -56,7 +56,7 @@ def _anneal(name: str, config: AnnealingConfig) -> Member:
         tries = (1 + config.attempts) / 2
         return tries * (len(problem.plan) * one + pricing_macs(problem))
 
-    return Member(name, lambda problem: anneal(problem, config), cost)
+    return Member(name, lambda problem: anneal(problem, config), cost, keeps_plan=False)
 
 
 def _baseline(name: str, method: Callable[[PruneProblem], PruneOutcome]) -> Member:

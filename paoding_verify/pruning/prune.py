@@ -48,6 +48,8 @@ METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
 
 _DISTILLED = ("obs",)
 """Methods that end with training on synthetic inputs; a portfolio does so by itself."""
+_KEEP_PLAN = ("portfolio", "magnitude-l1", "magnitude-l2", "srinivas-babu", "srinivas-babu-projection", "random")
+"""Methods that take from every layer what the plan says (a portfolio then leaves out members that do not)."""
 _BUDGET_SHARE = 3
 """Under a certified budget several networks are made, each with this part of the effort."""
 
@@ -90,6 +92,11 @@ def prune(  # noqa: PLR0913 - the whole front door
     if method not in METHODS:
         raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
     _check_options(method, step=step, hard_floor=hard_floor)
+    if options.sparsity_of != "units" and method not in _KEEP_PLAN:
+        raise ConfigError(
+            f"{method} shifts removals between layers, so that it cannot hit a target of {options.sparsity_of}; choose "
+            f"one of {', '.join(_KEEP_PLAN)}"
+        )
     original = as_float32(original)
     units = find_units(original)
     sparsity = _share_of_units(original, units, target_sparsity, options)
