@@ -126,7 +126,8 @@ def test_the_trace_says_what_distillation_changed():
     record = with_it.trace.distilled
     assert without.trace.distilled is None
     assert record is not None
-    assert record.kept == (record.energy_after <= record.energy_before)
+    assert record.kept
+    assert record.energy_after < record.energy_before
     assert record.energy_before == pytest.approx(without.trace.steps[-1].energy)
     assert with_it.trace.alignment == without.trace.alignment
     assert loads(PruneTrace, dumps(with_it.trace), "trace") == with_it.trace
@@ -157,3 +158,19 @@ def test_the_users_inputs_join_the_synthetic_ones():
 def test_unusable_inputs_of_the_user_are_refused(inputs, message):
     with pytest.raises(InputError, match=message):
         checked_inputs(dense_net(0), inputs, (0.0, 1.0))
+
+
+@pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
+def test_a_distillation_that_costs_margins_is_left(monkeypatch):
+    def spoil(network: Network, original: Network, inputs: np.ndarray, **_: object) -> Network:
+        op = network.nodes[-1].op
+        assert isinstance(op, Dense)
+        zero = replace(op, weight=np.zeros_like(op.weight))
+        return replace(network, nodes=(*network.nodes[:-1], replace(network.nodes[-1], op=zero)))
+
+    monkeypatch.setattr("paoding_verify.pruning.finish.distil", spoil)
+    network = dense_net(0)
+    spoilt, without = (prune(network, method="obs", target_sparsity=0.3, distil=flag) for flag in (True, False))
+    assert spoilt.trace.distilled is not None
+    assert not spoilt.trace.distilled.kept
+    assert to_onnx(spoilt.network) == to_onnx(without.network)

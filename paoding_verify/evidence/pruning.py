@@ -89,7 +89,7 @@ class DistilRecord:
     num_inputs: int
     """Synthetic inputs, and those the user gave."""
     kept: bool
-    """Whether the distilled network was taken: it is left if the energy rose."""
+    """Whether the distilled network was taken: it is left if the energy rose markedly."""
     energy_before: float
     """Mean drop of certified margins on the pruner's anchors (logits)."""
     energy_after: float

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from paoding_verify.evidence.pruning import DistilRecord
 from paoding_verify.pruning.distil import DistilConfig, distil, num_steps
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
@@ -12,9 +14,14 @@ from paoding_verify.pruning.surgery import put_back, remove_units
 
 __all__ = ["distilled"]
 
+_TOLERANCE = 0.02
+"""Rise of the energy that is put up with, as a share of the original's median absolute margin: distillation has more to
+give than margins at few anchors show."""
+
 
 def distilled(problem: PruneProblem, outcome: PruneOutcome, config: DistilConfig | None = None) -> PruneOutcome:
-    """The outcome with the network distilled, unless its energy rose; the record says which, and by how much.
+    """The outcome with the network distilled, unless its energy rose by more than a fiftieth of a
+    typical margin; the record says which, and by how much.
 
     The removed units stay removed. Large networks take fewer steps than `config` says.
     """
@@ -30,7 +37,8 @@ def distilled(problem: PruneProblem, outcome: PruneOutcome, config: DistilConfig
     network = put_back(trained, outcome.network, problem.units, outcome.removed)
     before, after = (problem.signal.margins(n) for n in (outcome.network, network))
     energies = problem.signal.energy(before), problem.signal.energy(after)
-    better = energies[1] <= energies[0]
+    scale = float(np.median(np.abs(problem.signal.baseline)))
+    better = energies[1] <= energies[0] + _TOLERANCE * scale
     record = DistilRecord(
         steps=config.steps,
         num_inputs=len(inputs),
