@@ -293,3 +293,15 @@ def test_a_real_network_is_pruned_audited_and_checked(data_dir: Path, tmp_path: 
     assert sum(result["models"][1]["num_units"]) < 0.75 * sum(result["models"][0]["num_units"])
     assert any(claim["verdict"] == "CERTIFIED" for claim in result["claims"])
     assert main(["check", str(target), "--quiet"]) == 0
+
+
+def test_prune_takes_the_options_of_its_methods_and_refuses_others(folder: Path, tmp_path: Path, capsys) -> None:
+    net, small = str(folder / "net.onnx"), str(tmp_path / "small.onnx")
+    common = ["prune", net, "-o", small, "--quiet"]
+    assert main([*common, "--json", "--method", "paoding-legacy-impact", "--step", "0.25"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["steps"]) == 2
+    assert main([*common, "--step", "0.25"]) == 2
+    assert "belongs to the paoding-legacy methods" in capsys.readouterr().err
+    assert main([*common, "--method", "random", "--hard-floor"]) == 2
+    assert main([*common, "--target-sparsity", "0.9", "--hard-floor"]) == 0
+    assert "ended early: at a sparsity of" in capsys.readouterr().out

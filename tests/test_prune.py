@@ -188,6 +188,10 @@ def test_a_hard_floor_keeps_every_certificate_and_says_where_it_ended():
     assert floored.trace.stopped.startswith(f"at a sparsity of {reached:.4f} ")
     last = floored.trace.steps[-1]
     assert last.accepted == ()
+    assert {(m.layer, m.removed) for step in floored.trace.steps for m in step.accepted} == {
+        (layer, unit) for layer, kept in enumerate(floored.trace.alignment)
+        for unit in range(network.num_units[layer]) if unit not in kept
+    }  # fmt: skip
     assert all("lose their certificate" in move.reason for move in last.rejected)
     assert loads(PruneTrace, dumps(floored.trace), "trace") == floored.trace
 

@@ -82,7 +82,7 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
     state = _State(problem.original, frozenset(), problem.targets, problem.signal.baseline, 0.0)
     steps: list[PruneStep] = []
     for planned in problem.plan:
-        aim = _split(problem, state, planned, config)
+        aim = goal = _split(problem, state, planned, config)
         while (done := _done(problem, state)) != aim:
             start = time.perf_counter()
             temperature = _temperature(problem, state, config)
@@ -94,17 +94,17 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
                     float(state.margins.mean()), time.perf_counter() - start,
                 )
             )  # fmt: skip
-            if not accepted:
-                aim = tuple((before + after) // 2 for before, after in zip(done, aim, strict=True))
-                if aim == done:
-                    return PruneOutcome(state.network, state.removed, tuple(steps), _farewell(problem, state))
+            halfway = tuple((before + after) // 2 for before, after in zip(done, aim, strict=True))
+            aim = goal if accepted else halfway
+            if not accepted and halfway == done:
+                return PruneOutcome(state.network, state.removed, tuple(steps), _farewell(problem, state))
     return PruneOutcome(state.network, state.removed, tuple(steps))
 
 
 def _farewell(problem: PruneProblem, state: _State) -> str:
     return (
-        f"at a sparsity of {problem.sparsity(state.removed):.4f} every proposal would have cost an anchor its "
-        f"certificate, and the hard floor forbids that"
+        f"at a sparsity of {problem.sparsity(state.removed):.4f} every proposal tried would have cost an anchor "
+        f"its certificate, and the hard floor forbids that"
     )
 
 
