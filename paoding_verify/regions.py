@@ -34,10 +34,10 @@ class Region:
     """Class that belongs to the anchor; None: unknown."""
     eps: float | None = None
     """Radius in input units if the box is the linf ball of this radius around the anchor, cut to `domain`."""
-    domain: tuple[float, float] | None = None
-    """Smallest and largest legal value of every feature; None: unbounded, or not the same for all features."""
     source: str = ""
     """Where it came from, e.g. "mnist_test.npz[8661]". Untrusted text."""
+    domain: tuple[float, float] | None = None
+    """Smallest and largest legal value of every feature; None: unbounded, or not the same for all features."""
 
     def __post_init__(self) -> None:
         if self.lower.shape != self.upper.shape:

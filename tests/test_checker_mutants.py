@@ -50,6 +50,7 @@ MUTANTS = [
     ("backward", "downward(rows.constant - up(slack))", "downward(rows.constant)"),
     ("crown", "((1.0, low), (-1.0, high))", "((1.0, low), (1.0, high))"),
     ("crown", "low, high = np.maximum(x.lower, lower), np.minimum(x.upper, upper)", "low, high = np.maximum(x.lower, lower), (x.lower + np.minimum(x.upper, upper)) / 2"),
+    ("alignment", "if any(mine[1:] != other[1:]", "if any(mine[2:] != other[2:] and False"),
     ("alignment", "weight[np.ix_(out, inp)] = g.weight", "weight[: len(out), : len(inp)] = g.weight"),
     ("differential", "m = positive * below.upper_slope[here] + negative * above.upper_slope[here]", "m = positive * above.upper_slope[here] + negative * below.upper_slope[here]"),
     ("differential", "- dot(positive, below.upper_shift[here])", "+ dot(positive, below.upper_shift[here])"),
