@@ -18,7 +18,7 @@ from paoding_verify.auditing.tasks import labelled, pair_tasks, robustness_tasks
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import Property
-from paoding_verify.evidence.pruning import PruneTrace
+from paoding_verify.evidence.pruning import FinetuneRecord, PruneTrace
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.network.graph import Network
 from paoding_verify.network.onnx_out import shipped_onnx
@@ -160,9 +160,27 @@ def _split_words(mode: str, trace: PruneTrace | None) -> str:
         return "One network alone: nothing was pruned."
     if trace is None:
         return "The pruned network was given; what it was pruned with is not known to the audit."
+    if trace.finetuning is None:
+        return _pruner_words(trace, "no region of this report, and no row of its data, was used")
+    return f"{_pruner_words(trace, 'no region of this report was used')} {_training_words(trace.finetuning)}"
+
+
+def _pruner_words(trace: PruneTrace, unused: str) -> str:
     if trace.anchors.get("source") == "synthesised":
         return (
-            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; no region "
-            "of this report, and no row of its data, was used to choose, compensate or repair."
+            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; {unused} "
+            "to choose, compensate or repair."
         )
+    if trace.anchors.get("source") == "none":
+        return f"The pruner looked at weights alone; {unused} to choose."
     return "The pruner was given regions by its caller; whether they are among the regions reported here is not known."
+
+
+def _training_words(record: FinetuneRecord) -> str:
+    trained = f"Fine-tuning trained on {record.num_rows} rows of {record.source or 'data without a name'}"
+    if record.num_excluded is None:
+        return f"{trained}; whether they are among the regions reported here is not known."
+    return (
+        f"{trained}; the {record.num_excluded} of its rows that lie in a region of this report were left out of "
+        "training and of the figures by stage."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_effort", "add_model", "add_output", "add_regions", "given_settings"]
+__all__ = ["add_effort", "add_finetuning", "add_model", "add_output", "add_regions", "given_settings"]
 
 SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "seed", "timeout_s", "smt_samples")
 """Options that are fields of AuditConfig or SearchConfig."""
@@ -29,6 +29,20 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eps", metavar="E", type=float, nargs="+", help="radii in input units (default 0.01)")
     group.add_argument("--norm", choices=["linf"], default="linf", help="the norm of the radius")
     group.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
+
+
+def add_finetuning(parser: argparse.ArgumentParser) -> None:
+    """Training after pruning."""
+    group = parser.add_argument_group("fine-tuning")
+    group.add_argument(
+        "--finetune", metavar="DATA.npz", help="labelled rows to train on after pruning; those inside audited regions "
+        "are left out",
+    )  # fmt: skip
+    group.add_argument(
+        "--objective", metavar="O", help="natural, adversarial or certified training (default certified)"
+    )
+    group.add_argument("--finetune-eps", metavar="E", type=float, help="its radius (default: the largest eps)")
+    group.add_argument("--finetune-epochs", metavar="N", type=int, help="passes over the rows (default 5)")
 
 
 def add_effort(parser: argparse.ArgumentParser) -> None:
