@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from paoding_verify.auditing.config import AuditConfig
+from paoding_verify.auditing.drawing import draw_regions
+from paoding_verify.auditing.run import audit
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.bounds.lirpa_training import TrainingBounds, certified_loss
 from paoding_verify.data import Dataset
@@ -27,6 +30,7 @@ from paoding_verify.pruning.prune import PruneResult, prune
 from paoding_verify.pruning.refine import refine, split_rows
 from paoding_verify.pruning.unstructured import UNSTRUCTURED, kept_weights, zero_share
 from paoding_verify.regions import Region
+from paoding_verify.task import SearchConfig
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_conv, random_dense, residual_net
 
 pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
@@ -196,6 +200,11 @@ def test_wrong_options_are_config_errors(options, message):
         finetune(small_net(), classes(9), **{"objective": "natural", "eps": EPS, **options})
 
 
+def test_one_output_is_a_config_error():
+    with pytest.raises(ConfigError, match="two outputs"):
+        finetune(dense_net(0, (6, 4, 1)), classes(9), objective="natural", eps=EPS)
+
+
 def test_labels_are_needed_and_must_be_classes():
     data = classes(9)
     with pytest.raises(DataError, match="needs a label"):
@@ -244,6 +253,22 @@ def test_no_rows_left_is_an_error():
     data = classes(4)
     with pytest.raises(DataError, match=r"1 rows are left .* \(3\) were taken out"):
         split_rows(data, seed=0, audited=[region_around(x, 0.0) for x in data.x[:3]])
+
+
+def test_the_split_is_claimed_only_for_the_regions_that_were_kept_out():
+    network, data = small_net(), classes(30)
+    config = AuditConfig(samples=2, search=SearchConfig(timeout_s=5))
+    regions, others = draw_regions(data, config), draw_regions(data, replace(config, eps=(0.02,)))
+    found = prune(network, target_sparsity=0.3, method="lwm")
+    options = {"objective": "natural", "eps": EPS, "epochs": 1}
+    words = []
+    for audited in (regions[::-1], others, None):
+        refined = refine(network, found, data, **options, audited=audited)
+        result = audit(network, refined.network, regions, config=config, trace=refined.trace)
+        words.append(result.provenance.data_split)
+    assert "(2) were left out of training" in words[0]
+    assert all("is not known" in text for text in words[1:])
+    assert all("Fine-tuning trained on" in text for text in words)
 
 
 @pytest.fixture(scope="module")

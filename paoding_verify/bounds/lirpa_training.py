@@ -51,6 +51,7 @@ class TrainingBounds:
         self._num_outputs = network.num_outputs
         lowered = lower_network(network)
         inner = to_module(lowered.network)
+        # As in LirpaBounder: the mode "patches" is wrong for grouped convolutions.
         self._bounded = self._lirpa.bounded(inner, torch.zeros(1, *network.input_shape), {"conv_mode": "matrix"}, "cpu")
         self._bounded.requires_grad_(False)
         numbers = lower_network(_numbered(network)).network
@@ -91,6 +92,8 @@ class TrainingBounds:
             with quiet():
                 point = self._lirpa.tensor(lower / 2 + upper / 2, box)
                 result: Any = self._bounded.compute_bounds(x=(point,), C=rows, method=method, bound_upper=False)
+        except MemoryError:
+            raise
         except Exception as error:
             raise EngineError(f"auto_LiRPA failed in certified training ({method}): {error}") from error
         found: torch.Tensor = result[0]

@@ -73,6 +73,8 @@ class FinetuneRecord:
     """Mean loss of every epoch."""
     num_excluded: int | None = None
     """Rows left out because they lie in a region of the audit; None: the regions were not known."""
+    audited_sha256: str | None = None
+    """Digest of these regions, whatever their order."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def finetune(  # noqa: PLR0913 - the front door of training
     Source: arXiv 1906.06110 (robust fine-tuning after pruning).
     """
     _check(objective, eps, epochs, seed)
+    if network.num_outputs < 2:
+        raise ConfigError("fine-tuning is steered by classes: the network needs at least two outputs")
     dataset = fit_shape(dataset, network.input_shape)
     labels = labels_of(dataset, network)
     recipe = recipe or Recipe()

@@ -19,7 +19,7 @@ from paoding_verify.pruning.objectives import Recipe
 from paoding_verify.pruning.prune import PruneResult
 from paoding_verify.pruning.signal import bound_method
 from paoding_verify.pruning.unstructured import kept_weights
-from paoding_verify.regions import Region
+from paoding_verify.regions import Region, regions_digest
 from paoding_verify.task import Progress
 
 __all__ = ["TrainingSplit", "refine", "split_rows"]
@@ -74,7 +74,8 @@ def refine(  # noqa: PLR0913 - the front door of pruning with data
         measure(network, split.held_out, stage=stage, eps=eps, domain=domain, method=bounds, seed=seed)
         for stage, network in networks.items()
     )
-    record = replace(tuned.record, num_excluded=split.num_excluded)
+    known = None if audited is None else regions_digest(audited)
+    record = replace(tuned.record, num_excluded=split.num_excluded, audited_sha256=known)
     return PruneResult(tuned.network, replace(found.trace, finetuning=record, stages=stages))
 
 
@@ -85,10 +86,10 @@ def split_rows(dataset: Dataset, *, seed: int, audited: Sequence[Region] | None 
     Raises: DataError if fewer than two rows are left.
     """
     inside = np.zeros(len(dataset), dtype=np.bool_)
+    exact = dataset.x.astype(np.float64)
+    axes = tuple(range(1, exact.ndim))
     for region in audited or ():
-        flat = dataset.x.astype(np.float64)
-        axes = tuple(range(1, flat.ndim))
-        inside |= ((flat >= region.lower) & (flat <= region.upper)).all(axis=axes)
+        inside |= ((exact >= region.lower) & (exact <= region.upper)).all(axis=axes)
     free = np.flatnonzero(~inside)
     if len(free) < 2:
         raise DataError(

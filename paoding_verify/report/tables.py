@@ -17,7 +17,8 @@ from paoding_verify.report.wording import KIND_NAMES, MethodText, method_text
 
 __all__ = [
     "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "SmtRow", "StageRow", "curves", "distance_pairs", "flows",
-    "margin_pairs", "method_rows", "metric_rows", "outcome_name", "property_rows", "quantiles", "smt_rows", "stage_rows",
+    "margin_pairs", "method_rows", "metric_rows", "outcome_name", "property_rows", "quantiles", "smt_rows",
+    "stage_rows",
 ]  # fmt: skip
 
 Interval = tuple[float, float]
