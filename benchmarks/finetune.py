@@ -6,7 +6,7 @@ network fine-tuned on natural images. Printed: natural, empirical robust and cer
 played no part in the development of this script, and their ratios to the network before pruning.
 
 Source: arXiv 1906.06110. Target of the ratios: 0.93 natural, 0.925 empirical robust, 0.85 certified.
-Run: python benchmarks/finetune.py [--quick] [--json FILE] (data under PAODING_VERIFY_DATA; about 4 minutes)
+Run: python benchmarks/finetune.py [--quick] [--json FILE] (data under PAODING_VERIFY_DATA; some minutes)
 """
 
 from __future__ import annotations
