@@ -33,6 +33,8 @@ class Dataset:
     """File name, e.g. "mnist_test.npz". Untrusted text."""
     rows: tuple[int, ...] = ()
     """(N,) row of every input in the file it came from; left out: 0, 1, ..., N - 1."""
+    domain: tuple[float, float] | None = None
+    """Smallest and largest value that the file's format can hold: (0, 1) for uint8; None: unbounded."""
 
     def __post_init__(self) -> None:
         where = self.source or "data"
@@ -58,15 +60,17 @@ def read_dataset(path: str | Path, *, input_shape: Shape | None = None, limits: 
     """Reads samples without trusting the file: no pickles, and no array is unpacked before its size was checked.
 
     An .npz holds `x` (N, *input_shape), or exactly one key that starts with "x_", and optionally `y` (N,); an .npy
-    holds x. Floats are in input units (rounded to float32); uint8 is divided by 255 in float32. With `input_shape`,
-    samples of another shape but the same number of elements are reshaped row-major.
+    holds x. Floats are in input units (rounded to float32); uint8 is divided by 255 in float32, its domain is [0, 1].
+    With `input_shape`, samples of another shape but the same number of elements are reshaped row-major.
     Raises: DataError saying what is wrong with which array.
     """
     path = Path(path)
     arrays = read_arrays(path, _keys, limits or DataLimits())
     (key,) = (name for name in arrays if name != "y")
     y = arrays.get("y")
-    dataset = Dataset(_inputs(arrays[key], f"{path.name}, key {key!r}"), _labels(y, path.name), path.name)
+    inputs = _inputs(arrays[key], f"{path.name}, key {key!r}")
+    domain = (0.0, 1.0) if arrays[key].dtype == np.uint8 else None
+    dataset = Dataset(inputs, _labels(y, path.name), path.name, domain=domain)
     return dataset if input_shape is None else fit_shape(dataset, input_shape)
 
 

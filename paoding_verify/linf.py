@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from paoding_verify.data import Dataset, draw_samples, fit_shape, read_dataset
 from paoding_verify.errors import RegionError
+from paoding_verify.evidence.boxes import ball
 from paoding_verify.network.graph import Array, Shape
 from paoding_verify.regions import Region
 
-__all__ = ["Domain", "ball", "linf_regions"]
+__all__ = ["Domain", "linf_regions"]
 
 Domain = tuple[npt.ArrayLike, npt.ArrayLike]
 """Smallest and largest legal input: numbers, or arrays with one number per feature."""
@@ -31,8 +32,9 @@ def linf_regions(  # noqa: PLR0913 - one keyword per question that a user answer
     """One box per sample that holds the exact ball |x - anchor| <= eps within the domain, and at most one ulp more.
 
     eps: radius in input units, a number or one per feature. mask: True for features that may move (default: all).
-    samples: how many to draw by `seed` (default: all, in order). Regions are named r0000, r0001, ... in order;
-    `eps` is noted on them where it is one number for all features.
+    domain: legal inputs (default: [0, 1] for data that was read from uint8, else unbounded). samples: how many to draw
+    by `seed` (default: all, in order). Regions are named r0000, r0001, ... in order; `eps` is noted on them where
+    radius and domain are the same for all features.
     Raises: RegionError for an eps that is negative or not finite, or a sample outside the domain; DataError as in
     `read_dataset`.
     """
@@ -46,10 +48,13 @@ def linf_regions(  # noqa: PLR0913 - one keyword per question that a user answer
     if not (np.isfinite(radius).all() and (radius >= 0).all()):
         raise RegionError("eps must be finite and at least 0 everywhere")
     movable = np.full(shape, True) if mask is None else _per_feature(mask, shape, "mask").astype(bool)
+    domain = dataset.domain if domain is None else domain
     limits = None if domain is None else _limits(domain, shape)
     if limits is not None:
         _check_inside(dataset, limits)
-    scalar = float(radius.flat[0]) if np.ndim(eps) == 0 and movable.all() else None
+    one_domain = domain is None or (np.ndim(domain[0]) == 0 and np.ndim(domain[1]) == 0)
+    scalar = float(radius.flat[0]) if np.ndim(eps) == 0 and movable.all() and one_domain else None
+    interval = (float(limits[0].flat[0]), float(limits[1].flat[0])) if limits is not None and one_domain else None
     boxes = [ball(x, np.where(movable, radius, 0.0), limits) for x in dataset.x]
     return [
         Region(
@@ -59,32 +64,11 @@ def linf_regions(  # noqa: PLR0913 - one keyword per question that a user answer
             anchor=dataset.x[k],
             label=None if dataset.y is None else int(dataset.y[k]),
             eps=scalar,
+            domain=interval,
             source=f"{dataset.source}[{dataset.rows[k]}]",
         )
         for k, (lower, upper) in enumerate(boxes)
     ]
-
-
-def ball(x: npt.NDArray[np.floating], radius: Array, limits: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
-    """Lower and upper of the box [x - radius, x + radius], cut to the limits; rounded outward only where inexact.
-
-    Whether a sum was rounded is read off its exact error term (Knuth's two-sum), so that a box that float64 can hold
-    stays exact. Shapes: all those of x.
-    """
-    centre = x.astype(np.float64)
-    lower, upper = -_sum_up(-centre, radius), _sum_up(centre, radius)
-    if limits is not None:
-        lower, upper = np.maximum(lower, limits[0]), np.minimum(upper, limits[1])
-    return lower, upper
-
-
-def _sum_up(a: Array, b: Array) -> Array:
-    """The smallest float64 that is at least a + b."""
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite end is refused by Region
-        total = a + b
-        shadow = total - a
-        error = (a - (total - shadow)) + (b - shadow)
-        return np.where(error > 0, np.nextafter(total, np.inf), total)
 
 
 def _per_feature(value: npt.ArrayLike, shape: Shape, what: str) -> Array:

@@ -15,7 +15,7 @@ import pytest
 from paoding_verify.checker.bundle import BundleReport, check_bundle
 from paoding_verify.checker.prove import prove
 from paoding_verify.errors import DataError
-from paoding_verify.evidence.boxes import box_digest
+from paoding_verify.evidence.boxes import ball, box_digest
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Claim, Witness
 from paoding_verify.evidence.codec import dumps
@@ -46,10 +46,12 @@ def make_result() -> tuple[AuditResult, dict[str, bytes]]:
     original = shipped(dense_net(0))
     pruned = shipped(perturbed(dense_net(0), 1, 1e-3))
     anchor = np.random.default_rng(0).uniform(0.2, 0.8, size=(2, 6)).astype(np.float32)
-    lower, upper = anchor.astype(np.float64) - EPS, anchor.astype(np.float64) + EPS
+    lower, upper = ball(anchor, np.full(anchor.shape, EPS))
     label = [int(k) for k in evaluate(original, anchor.astype(np.float64)).argmax(axis=1)]
     label[1] = (label[1] + 1) % 4  # the second region's label is wrong: its claim is violated
-    regions = tuple(RegionRecord(f"r{k}", "test", label[k], EPS, box_digest(lower[k], upper[k])) for k in range(2))
+    regions = tuple(
+        RegionRecord(f"r{k}", "test", label[k], EPS, None, box_digest(lower[k], upper[k])) for k in range(2)
+    )
     outputs = OnnxProgram(original.source.onnx).run(anchor[1:])[0]
     witness = Witness(tuple(map(float, anchor[1])), tuple(map(float, outputs)), None)
     alignment = tuple(tuple(range(units)) for units in original.num_units)

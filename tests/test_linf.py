@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from paoding_verify.data import Dataset
 from paoding_verify.errors import DataError, RegionError
-from paoding_verify.linf import ball, linf_regions
+from paoding_verify.evidence.boxes import ball
+from paoding_verify.linf import linf_regions
 
 floats32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 radii = st.floats(min_value=0, max_value=1e30, allow_nan=False)
@@ -93,3 +94,18 @@ def test_real_images(data_dir: Path) -> None:
     assert {r.lower.shape for r in regions} == {(1, 784, 1)}
     assert min(r.lower.min() for r in regions) == 0.0
     assert max(r.upper.max() for r in regions) == 1.0
+
+
+def test_pixels_bring_their_own_domain(tmp_path: Path) -> None:
+    np.savez(tmp_path / "pixels.npz", x=np.array([[0, 255]], dtype=np.uint8))
+    (region,) = linf_regions(tmp_path / "pixels.npz", eps=0.25)
+    assert region.domain == (0.0, 1.0)
+    assert region.lower.tolist() == [0.0, 0.75]
+    assert region.upper.tolist() == [0.25, 1.0]
+
+
+def test_a_radius_is_noted_only_with_one_domain_for_all_features() -> None:
+    data = Dataset(np.full((1, 2), 0.5, dtype=np.float32))
+    (one,) = linf_regions(data, eps=0.25, domain=(0, 1))
+    (several,) = linf_regions(data, eps=0.25, domain=([0, 0], [1, 2]))
+    assert (one.eps, one.domain, several.eps, several.domain) == (0.25, (0.0, 1.0), None, None)

@@ -86,16 +86,14 @@ def _natural_drop(evidence: Evidence) -> Interval:
 
 
 def _preserved_ratio(evidence: Evidence) -> Interval:
-    """Robust regions of the pruned network / of the original; 1 if the original has none."""
-    before, after = evidence.groups("original", "top1_robust"), evidence.groups("pruned", "top1_robust")
-    return _lowest([_ratio(_robust(a), _robust(b), len(b)) for b, a in zip(before, after, strict=True)])
+    """Of the regions proved robust for the original, the share that is robust for the pruned network; none: open."""
+    groups = zip(evidence.groups("original", "top1_robust"), evidence.groups("pruned", "top1_robust"), strict=True)
+    return _lowest([_preserved(before, after) for before, after in groups])
 
 
-def _ratio(after: Interval, before: Interval, num_regions: int) -> Interval:
-    if before[1] <= 0:
-        return 1.0, 1.0
-    high = after[1] / max(before[0], 1 / num_regions)
-    return after[0] / before[1], high if before[0] > 0 else max(1.0, high)
+def _preserved(before: Sequence[Claim], after: Sequence[Claim]) -> Interval:
+    proved = {claim.region for claim in before if claim.verdict is Verdict.CERTIFIED}
+    return _robust(claim for claim in after if claim.region in proved) if proved else OPEN
 
 
 def _violated_rate(evidence: Evidence) -> Interval:
@@ -139,7 +137,9 @@ RULES = {
     "min_natural_accuracy": Rule("natural accuracy of the pruned network", _natural_accuracy),
     "max_natural_accuracy_drop": Rule("natural accuracy lost by pruning", _natural_drop),
     "min_certified_accuracy": Rule("certified accuracy of the pruned network at every eps", _certified_accuracy),
-    "min_preserved_certified_ratio": Rule("robust regions, pruned / original, at every eps", _preserved_ratio, 1e6),
+    "min_preserved_certified_ratio": Rule(
+        "regions proved robust for the original that stay robust, at every eps", _preserved_ratio
+    ),
     "max_equivalence_violated_rate": Rule("regions where the top class differs somewhere", _violated_rate),
     "min_equivalence_certified_rate": Rule("regions where the top class is the same everywhere", _equivalent_rate),
     "max_certified_distance": Rule("largest |f - g| on any region (logits)", _distance, sys.float_info.max),

@@ -12,4 +12,4 @@ __all__ = ["region_records"]
 
 def region_records(regions: Sequence[Region]) -> tuple[RegionRecord, ...]:
     """The regions without their arrays, in order."""
-    return tuple(RegionRecord(r.id, r.source, r.label, r.eps, box_digest(r.lower, r.upper)) for r in regions)
+    return tuple(RegionRecord(r.id, r.source, r.label, r.eps, r.domain, box_digest(r.lower, r.upper)) for r in regions)

@@ -13,6 +13,7 @@ flushed to zero. Written v = op(inputs) + e for the computed inputs, |e| <= `err
   is computed once: it ends a chain.
 - Underflow: each of the at most 4 * `paths` operations and operands behind one number may lose up to 2^-126 times the
   other factors; `floor` = 4 * 2^-126 * (1 + max |input|) * product of (2 row length (1 + max |parameter|)) covers it.
+- Folded parameters (`roundings` > 0) speak of float32 programs below 2^64 only: beyond, nothing is proved.
 - Overflow: if `size` or `floor` / 2^-126 reaches 2^120 the error is infinite, and nothing is proved.
 - ReLU, LeakyReLU and max pooling are exact but for the multiplication by the slope and flushed subnormal numbers.
   Sigmoid and tanh are assumed to be within 2^-18 of the exact value (measured for onnxruntime on a grid: 2^-21.6).
@@ -32,6 +33,7 @@ from paoding_verify.checker.program import Program, Step
 from paoding_verify.checker.relax import LIBM_ERROR, Lines, activation_lines, image, pool_lines
 from paoding_verify.checker.rounding import U32, U64, centre_radius, downward, gamma, magnitude, up, upward  # fmt: skip
 from paoding_verify.network.evaluate import pool_windows
+from paoding_verify.network.folding import FLOAT32_RANGE
 from paoding_verify.network.graph import (
     Add,
     Affine,
@@ -97,6 +99,8 @@ def enclose_linear(program: Program, index: int, inputs: Sequence[Enclosure], se
     if semantics == "real":
         error, inner = gamma(folded, U64) * size, None
     else:
+        if folded:
+            size = _within_fold_range(size, inputs)
         error, inner = _chain_error(step, inputs, size, ends=not program.passing(index + 1))
     charge = up(error + gamma(count + folded, U64) * size, 4)
     if isinstance(op, Add):
@@ -131,6 +135,13 @@ def _size(op: Op, inputs: Sequence[Enclosure]) -> Array:
     elif isinstance(positive, Affine) and isinstance(op, Affine):
         positive = replace(positive, shift=np.maximum(positive.shift, np.abs(op.shift)))
     return up(product(positive, bases[0]), row_length(op) + 2)
+
+
+def _within_fold_range(size: Array, inputs: Sequence[Enclosure]) -> Array:
+    """Infinite where folded parameters say nothing of float32 programs; see `network.folding`. Shapes: (N, *shape)."""
+    reach = [np.maximum(x.size, magnitude(x.lower, x.upper)).reshape(len(size), -1).max(axis=1) for x in inputs]
+    far = np.max(reach, axis=0) >= FLOAT32_RANGE
+    return np.where((size >= FLOAT32_RANGE) | far.reshape(-1, *(1 for _ in size.shape[1:])), np.inf, size)
 
 
 def _chain_error(

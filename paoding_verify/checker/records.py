@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from paoding_verify.errors import PaodingError
-from paoding_verify.evidence.boxes import box_digest
+from paoding_verify.evidence.boxes import ball, box_digest
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.result import AuditResult, Metric, RegionRecord
 from paoding_verify.evidence.verdict import Verdict
@@ -57,28 +57,16 @@ def check_digests(records: Sequence[RegionRecord], lower: Array, upper: Array, p
 def check_balls(
     records: Sequence[RegionRecord], lower: Array, upper: Array, anchor: Array, problems: list[str]
 ) -> None:
-    """Every box with a radius is the linf ball around its anchor, cut to one domain that all regions share.
-
-    Each end is anchor -+ eps, rounded to nearest or one step outward, or else lies at the domain's end for that
-    feature, the same in all regions. A box may not reach beyond its ball.
-    """
-    radii = np.array([np.nan if record.eps is None else record.eps for record in records])
-    balls = ~np.isnan(radii)
-    if not balls.any():
-        return
-    radius = radii[balls].reshape(-1, *(1 for _ in lower.shape[1:]))
-    names = [record.id for record, is_ball in zip(records, balls, strict=True) if is_ball]
-    for sign, ends in ((1.0, upper[balls]), (-1.0, -lower[balls])):
-        whole = sign * anchor[balls] + radius
-        cut = ends < whole
-        domain = np.where(cut, ends, -np.inf).max(axis=0)
-        wrong = (ends > np.nextafter(whole, np.inf)) | (cut & (ends != domain)) | (ends < sign * anchor[balls])
-        wrong |= (ends > domain) & cut.any(axis=0)
-        problems += [
-            f"region {name}: the box is not the ball of its radius around its anchor, cut to one domain"
-            for name, bad in zip(names, wrong.reshape(len(names), -1).any(axis=1), strict=True)
-            if bad
-        ]
+    """Every box with a radius is exactly the linf ball around its anchor, cut to the domain that its record states."""
+    for record, low, high, centre in zip(records, lower, upper, anchor, strict=True):
+        if record.eps is None:
+            continue
+        limits = record.domain or (-np.inf, np.inf)
+        true = ball(centre, np.full(low.shape, record.eps), (np.asarray(limits[0]), np.asarray(limits[1])))
+        if not (np.array_equal(true[0], low) and np.array_equal(true[1], high)):
+            problems.append(
+                f"region {record.id}: the box is not the ball of its radius around its anchor, cut to its domain"
+            )
 
 
 def check_claims(result: AuditResult, problems: list[str]) -> None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.errors import ConfigError
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["read_model", "read_regions", "read_settings"]
 
@@ -33,29 +29,12 @@ def read_model(path: str, args: argparse.Namespace) -> Network:
     if (args.mean is None) != (args.std is None):
         raise ConfigError("--mean and --std belong together: give both or neither")
     shape = tuple(args.input_shape) if args.input_shape else None
-    arch = _architecture(args.arch) if args.arch else None
-    network = load_network(Path(path), arch=arch, input_shape=shape)
+    network = load_network(Path(path), arch=args.arch, input_shape=shape)
     if args.mean is None:
         return network
     from paoding_verify.network.transform import with_normalisation
 
     return with_normalisation(network, args.mean, args.std)
-
-
-def _architecture(place: str) -> nn.Module:
-    """The module that NAME() of a Python file makes. The file is the user's own code and is run."""
-    import runpy
-
-    from torch import nn
-
-    file, _, name = place.rpartition(":")
-    if not (file and name and Path(file).is_file()):
-        raise ConfigError(f"--arch takes FILE.py:NAME, a file and a class or function in it; got {place}")
-    make = runpy.run_path(file).get(name)
-    module = make() if callable(make) else None
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"--arch: {name}() of {file} must make a torch.nn.Module")
-    return module
 
 
 def read_regions(network: Network, args: argparse.Namespace, config: AuditConfig) -> list[Region]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_effort", "add_model", "add_output", "add_regions", "given_settings"]
+__all__ = ["add_effort", "add_finetuning", "add_model", "add_output", "add_regions", "given_settings"]
 
 SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "seed", "timeout_s", "smt_samples")
 """Options that are fields of AuditConfig or SearchConfig."""
@@ -13,7 +13,11 @@ SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "s
 def add_model(parser: argparse.ArgumentParser) -> None:
     """How to read the model files."""
     group = parser.add_argument_group("models")
-    group.add_argument("--arch", metavar="FILE.py:NAME", help="NAME() makes the module that a weights file belongs to")
+    group.add_argument(
+        "--arch",
+        metavar="MODULE:NAME",
+        help="MODULE (or FILE.py) is run; NAME() makes the module that a weights file belongs to",
+    )
     group.add_argument("--input-shape", metavar="D", type=int, nargs="+", help="shape of one input, without the batch")
     group.add_argument("--mean", metavar="M", type=float, nargs="+", help="normalisation put in front: (x - M) / S")
     group.add_argument("--std", metavar="S", type=float, nargs="+", help="normalisation put in front: (x - M) / S")
@@ -28,7 +32,27 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--samples", metavar="N", type=int, help="anchors drawn by the seed (default 20)")
     group.add_argument("--eps", metavar="E", type=float, nargs="+", help="radii in input units (default 0.01)")
     group.add_argument("--norm", choices=["linf"], default="linf", help="the norm of the radius")
-    group.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
+    group.add_argument(
+        "--domain",
+        metavar=("LO", "HI"),
+        type=float,
+        nargs=2,
+        help="smallest and largest legal input (default: 0 1 for uint8 data, else unbounded)",
+    )
+
+
+def add_finetuning(parser: argparse.ArgumentParser) -> None:
+    """Training after pruning."""
+    group = parser.add_argument_group("fine-tuning")
+    group.add_argument(
+        "--finetune", metavar="DATA.npz", help="labelled rows to train on after pruning; those inside audited regions "
+        "are left out",
+    )  # fmt: skip
+    group.add_argument(
+        "--objective", metavar="O", help="natural, adversarial or certified training (default certified)"
+    )
+    group.add_argument("--finetune-eps", metavar="E", type=float, help="its radius (default: the largest eps)")
+    group.add_argument("--finetune-epochs", metavar="N", type=int, help="passes over the rows (default 5)")
 
 
 def add_effort(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ which counts as refuting after exact evaluation at a point of the region.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor, frexp, prod
 from time import monotonic
@@ -140,7 +140,7 @@ def _shrunk(region: Region, scale: float) -> Region:
     centre = np.clip(region.centre.astype(np.float64), region.lower, region.upper)
     lower = np.maximum(centre + (region.lower - centre) * scale, region.lower)
     upper = np.minimum(centre + (region.upper - centre) * scale, region.upper)
-    return Region(region.id, lower, upper, region.anchor, region.label, None, region.source)
+    return replace(region, lower=lower, upper=upper, eps=None)
 
 
 class _Question:

@@ -66,7 +66,9 @@ class RegionRecord:
     """Where the anchor came from: a file name and row, a specification, or the synthesiser. Untrusted text."""
     label: int | None
     eps: float | None
-    """Radius in input units; None for boxes that are no linf ball or have a radius per feature."""
+    """Radius in input units; None for boxes that are no linf ball or have a radius or domain per feature."""
+    domain: tuple[float, float] | None
+    """Legal values of every feature, to which the ball was cut; None: it was not cut."""
     sha256: str
     """Digest of lower and upper (little-endian float64)."""
 

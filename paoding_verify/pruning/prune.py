@@ -23,6 +23,7 @@ from paoding_verify.pruning.own_regions import given_regions, synthesised_region
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.random_choice import random_choice
 from paoding_verify.pruning.surgery import alignment, remove_units
+from paoding_verify.pruning.unstructured import UNSTRUCTURED, prune_weights
 from paoding_verify.regions import Region
 from paoding_verify.task import Progress
 
@@ -80,11 +81,13 @@ def prune(  # noqa: PLR0913 - the whole front door
     RegionError on unusable regions.
     Source: arXiv 2204.00783.
     """
-    if method not in METHODS:
-        raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
+    if method not in METHODS and method not in UNSTRUCTURED:
+        raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join([*METHODS, *UNSTRUCTURED])}")
     _check_options(method, step=step, hard_floor=hard_floor)
     if seed < 0:
         raise ConfigError(f"the seed must be at least 0; got {seed}")
+    if method in UNSTRUCTURED:
+        return PruneResult(*prune_weights(original, target_sparsity, method=method, seed=seed))
     if original.num_outputs < 2:
         raise ConfigError("pruning is steered by margins between classes: the network needs at least two outputs")
     original = as_float32(original)

@@ -47,6 +47,9 @@ def _schema(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"anyOf": [_schema(arg, definitions) for arg in args]}
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
         return {"type": "array", "items": _schema(args[0], definitions)}
+    if origin is tuple:
+        items = [_schema(arg, definitions) for arg in args]
+        return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": _schema(args[1], definitions)}
     raise TypeError(f"{cls} has no JSON Schema")

@@ -70,6 +70,8 @@ class View:
     """Ascending, without duplicates."""
     num_inputs: int
     """Largest number of regions that share one eps."""
+    domains: tuple[tuple[float, float] | None, ...]
+    """Domains to which balls were cut, without duplicates; None: not cut."""
     num_boxes: int
     """Regions without a single radius."""
     rechecked: tuple[int, int]
@@ -79,6 +81,8 @@ class View:
     comparisons: tuple[Comparison, ...]
     layers: tuple[LayerRow, ...]
     metrics: tuple[tables.MetricRow, ...]
+    stages: tuple[tables.StageRow, ...]
+    """Before pruning, after pruning, after fine-tuning."""
     methods: tuple[tables.MethodRow, ...]
     questions: tuple[tables.PropertyRow, ...]
     """Claims by kind and subject, over all eps and delta."""
@@ -116,12 +120,14 @@ def build_view(result: AuditResult) -> View:
         counts=result.counts,
         eps=tuple(sorted({e for e in radii if e is not None} | {c.eps for c in result.claims if c.eps is not None})),
         num_inputs=max((n for e, n in radii.items() if e is not None), default=0),
+        domains=tuple(dict.fromkeys(region.domain for region in result.regions if region.eps is not None)),
         num_boxes=radii[None],
         rechecked=(sum(c.rechecked for c in proved), len(proved)),
         replayed=(sum(c.rechecked for c in violated), len(violated)),
         comparisons=_comparisons(result.models),
         layers=_layers(result.models),
         metrics=tables.metric_rows(result),
+        stages=tables.stage_rows(result),
         methods=tables.method_rows(result),
         questions=tables.property_rows(result, by_radius=False),
         properties=tables.property_rows(result),

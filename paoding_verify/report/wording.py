@@ -43,7 +43,6 @@ METHODS = {
     "branch-and-bound": MethodText("Splits unstable ReLUs and bounds every branch.", "complete for ReLU networks"),
     "both-robust": MethodText("Both networks are bounded for the same class.", "incomplete"),
     "differential-crown": MethodText("Joint linear bounds of both networks and their difference.", "incomplete"),
-    "milp": MethodText("Mixed-integer program (HiGHS).", "complete for ReLU networks"),
     "smt": MethodText("Satisfiability modulo linear real arithmetic (z3).", "complete for ReLU networks"),
 }
 """Engine -> what it does."""

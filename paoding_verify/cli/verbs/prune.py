@@ -25,11 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
     options.add_model(parser)
+    options.add_finetuning(parser)
     options.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the pruned network; it computes on inputs alone, the pruner uses anchors of its own."""
+    """Writes the pruned network; the pruner uses anchors of its own, only --finetune looks at data."""
+    from paoding_verify.cli.finetuning import finetuned, training_rows
     from paoding_verify.cli.inputs import read_model, read_settings
     from paoding_verify.cli.progress import reporting
     from paoding_verify.errors import ConfigError
@@ -42,11 +44,14 @@ def run(args: argparse.Namespace) -> int:
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"the folder {path.parent} does not exist: make it, or name another file than {path}")
     original = read_model(args.original, args)
+    rows = training_rows(original, args)
     with reporting(args.quiet) as progress:
         found = prune(
             original, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed,
             domain=config.domain, step=args.step, hard_floor=args.hard_floor, progress=progress,
         )  # fmt: skip
+        if rows is not None:
+            found = finetuned(original, found, rows, args, config, audited=None, progress=progress)
     args.output.write_bytes(shipped_onnx(found.network))
     if args.trace:
         args.trace.write_text(dumps(found.trace), encoding="utf-8")
@@ -56,6 +61,12 @@ def run(args: argparse.Namespace) -> int:
         before, after = (" ".join(map(str, n.num_units)) for n in (original, found.network))
         if found.trace.stopped:
             print(f"ended early: {found.trace.stopped}")
-        print(f"sparsity {found.trace.sparsity:.1%}: units {before} -> {after}")
+        print(f"sparsity {found.trace.sparsity:.1%} of {found.trace.sparsity_of}: units {before} -> {after}")
+        for stage in found.trace.stages:
+            print(
+                f"{stage.stage}: natural {stage.natural_accuracy:.1%}, empirical robust "
+                f"{stage.empirical_robust_accuracy:.1%}, certified {stage.certified_accuracy:.1%} (not re-proved) at "
+                f"eps {stage.eps:g}"
+            )
         print(f"pruned network: {args.output}")
     return 0
