@@ -1,26 +1,29 @@
 """Branch and bound on unstable ReLUs: a tree of cases in each of which some row of a clause is positive.
 
 The search believes its own bounds; the tree it returns is a hint that the checker proves again.
-Source: Wang et al., arXiv 2103.06624 (multipliers of sign conditions), Bunel et al., arXiv 1909.06588 (the scheme).
+Source: Wang et al., arXiv 2103.06624 (multipliers of sign conditions), Bunel et al., arXiv 1909.06588 (the scheme),
+De Palma et al., arXiv 2104.06718 (trying the most promising splits before choosing).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Conditions
+from paoding_verify.attack import attack
+from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds
+from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree
 from paoding_verify.checker.backward import State
-from paoding_verify.evidence.certificate import LEAF, ReluTree
+from paoding_verify.evidence.certificate import ReluTree, Slopes
 from paoding_verify.evidence.property import Property
-from paoding_verify.network.graph import Array, Float32Array
+from paoding_verify.network.graph import Array, Float32Array, Network
+from paoding_verify.regions import float32_interior
 
-__all__ = ["CaseOutcome", "Look", "search_cases"]
+__all__ = ["CaseOutcome", "search_cases"]
 
 _BATCH = 128
 """Cases that are bounded at a time."""
@@ -28,291 +31,264 @@ _STEPS = 12
 """Steps of Adam on the multipliers of a batch."""
 _ROOT_STEPS = 40
 """Steps of Adam on the slopes of the whole region."""
+_RATE = 0.1
+"""Of Adam, in units of slopes or of the largest coefficient of a layer."""
 _ROWS = 2
 """Rows of a clause that are tried in a case."""
+_ROOT_ROWS = 4
+"""Rows of a clause whose slopes are improved on the whole region."""
 _CANDIDATES = 3
 """Units whose split is tried before one is chosen."""
+_DESCENTS = 8
+"""Minimisers from which the attack starts, after 1, 2, 4, ... batches."""
 _ROOM = 1e-9
-"""Share of the offsets and bounds by which a row must be positive: the checker rounds outward."""
-
-Look = Callable[[Float32Array], bool]
-"""Is shown points (n, *input_shape) where a bound is attained; says whether the search shall stop."""
+"""A row counts as positive above this, relative to 1 + |bound|: the checker rounds outward."""
 
 
 @dataclass(frozen=True, eq=False)
 class CaseOutcome:
-    """What the search found: trees for all clauses that are not positive at once, or a reason why not."""
+    """What the search found: trees for all clauses that are not positive at once, a point, or a reason why neither."""
 
     decided: bool
     trees: tuple[ReluTree, ...] = ()
-    slopes: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
-    """Step -> (rows, units) lower slopes that go with the trees."""
+    slopes: Slopes = field(default_factory=dict)
+    """Lower slopes of the property's rows that go with the trees."""
+    point: Float32Array | None = None
+    """(*input_shape) a point of the box with margin <= 0."""
+    attack: float = np.inf
+    """Smallest margin seen at a point."""
     num_leaves: int = 0
     limit: str = ""
-    """Why it is undecided; empty otherwise."""
-
-
-@dataclass(eq=False)
-class _Case:
-    """A node of a tree; a leaf until it is split."""
-
-    clause: int
-    rows: tuple[int, ...]
-    """Rows that may be positive, the best first."""
-    conditions: Conditions = ()
-    betas: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """Multipliers for the best row; quantised once the case is bounded."""
-    scale: float = 0.0
-    bound: float = -np.inf
-    unit: tuple[int, int] | None = None
-    """(step, unit) of the split."""
-    halves: tuple[_Case, ...] = ()
-    """v <= 0, then v >= 0."""
+    """Why neither was found; empty otherwise."""
 
 
 def search_cases(
-    state: State, prop: Property, look: Look, *, max_leaves: int, limit_s: float
+    networks: Sequence[Network], state: State, prop: Property, *, max_leaves: int, limit_s: float
 ) -> CaseOutcome:
-    """Splits until every clause has a tree of positive cases, `look` says stop, or a limit is reached.
+    """Splits until every clause has a tree of positive cases, a point breaks the property, or a limit is reached.
 
-    state: what the checker knows on one region. Cases with the smallest bound are taken first, in batches, so that the
-    hardest come early.
-    Raises: UnsupportedOpError for operations without bounds by cases.
+    state: what the checker knows of the networks on one region. Cases with the smallest bound are taken first, in
+    batches. Points at which bounds are attained, and descents from them, are looked at on the way.
+    Raises: UnsupportedOpError for operations without bounds by cases (max pooling).
     """
-    return _Search(CaseBounder(state), prop).run(look, max_leaves, time.monotonic() + limit_s)
+    return _Search(networks, CaseBounder(state), prop).run(max_leaves, time.monotonic() + limit_s)
 
 
 class _Search:
-    def __init__(self, bounder: CaseBounder, prop: Property) -> None:
-        self._b, self._prop = bounder, prop
+    """One search; grows trees from the clauses of one property."""
+
+    def __init__(self, networks: Sequence[Network], bounder: CaseBounder, prop: Property) -> None:
+        self._networks, self._b, self._prop = networks, bounder, prop
         self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
         self._slopes: dict[int, torch.Tensor] = {}
+        """Step -> (rows, units) lower slopes on the whole region."""
+        self._batches = 0
 
-    def run(self, look: Look, max_leaves: int, deadline: float) -> CaseOutcome:
-        bounds = self._optimise_root()
-        roots = []
-        for number, clause in enumerate(self._prop.clauses):
-            rows = sorted(clause, key=lambda r: -bounds[r])[:_ROWS]
-            if not bounds[rows[0]] > self._room(bounds[rows[0]]):
-                roots.append(_Case(number, tuple(rows), bound=float(bounds[rows[0]])))
-        pending, num_leaves = list(roots), len(roots)
+    def run(self, max_leaves: int, deadline: float) -> CaseOutcome:
+        roots = self._roots()
+        pending, outcome = list(roots), CaseOutcome(False, num_leaves=len(roots))
         while pending:
             if time.monotonic() > deadline:
-                return CaseOutcome(False, num_leaves=num_leaves, limit=f"ReLU splitting stopped after {num_leaves} cases")
-            if num_leaves >= max_leaves:
-                return CaseOutcome(False, num_leaves=num_leaves, limit=f"ReLU splitting reached {num_leaves} cases")
-            pending.sort(key=lambda case: -case.bound)
+                return replace(outcome, limit=f"ReLU splitting stopped after {outcome.num_leaves} cases")
+            if outcome.num_leaves >= max_leaves:
+                return replace(outcome, limit=f"ReLU splitting reached {outcome.num_leaves} cases")
+            pending.sort(key=lambda case: case.bound, reverse=True)
             pending, batch = pending[:-_BATCH], pending[-_BATCH:]
             found = self._bound(batch)
-            undecided = [n for n, case in enumerate(batch) if not case.bound > self._room(case.bound)]
+            undecided = [n for n, case in enumerate(batch) if not _positive(case.bound)]
             if not undecided:
                 continue
-            if look(self._points(found, undecided)):
-                return CaseOutcome(False, num_leaves=num_leaves, limit="ReLU splitting found a point that breaks the claim")
-            halves = self._split([batch[n] for n in undecided], found, undecided)
-            if halves is None:
-                return CaseOutcome(False, num_leaves=num_leaves, limit="ReLU splitting has no unit left to split")
+            margin, point = self._look(found.inputs[undecided])
+            outcome = replace(outcome, attack=min(outcome.attack, margin))
+            if margin <= 0:
+                return replace(outcome, point=point)
+            halves = self._split([batch[n] for n in undecided], {k: s[undecided] for k, s in found.scores.items()})
+            if not halves:
+                return replace(outcome, limit="ReLU splitting has no unit left to split")
             pending += halves
-            num_leaves += len(undecided)
-        trees = tuple(self._tree(root) for root in roots)
-        return CaseOutcome(True, trees, self._tables(), num_leaves)
+            outcome = replace(outcome, num_leaves=outcome.num_leaves + len(undecided))
+        trees = tuple(as_tree(root, self._b.program) for root in roots)
+        return replace(outcome, decided=True, trees=trees, slopes=self._tables())
 
-    def _room(self, bound: float) -> float:
-        return _ROOM * (1.0 + abs(bound))
+    def _roots(self) -> list[Case]:
+        """A case for every clause that is not positive on the whole region."""
+        intervals = self._b.intervals(Places([()] * len(self._rows), self._b.units), len(self._rows))
+        self._slopes = {k: (z.upper >= -z.lower).to(torch.float64) for k, z in intervals.z.items()}
+        with torch.no_grad():
+            bounds = self._b.bound(self._rows, self._offsets, intervals, {}, self._slopes).lower.numpy()
+        best = self._best_rows(bounds, _ROOT_ROWS)
+        wanted = sorted({row for clause, rows in best.items() for row in rows if not _positive(bounds[rows[0]])})
+        if wanted:
+            bounds[wanted] = self._optimise_slopes(torch.tensor(wanted))
+        best = self._best_rows(bounds, _ROWS)
+        return [
+            Case(clause, rows, bound=float(bounds[rows[0]]))
+            for clause, rows in best.items()
+            if not _positive(bounds[rows[0]])
+        ]
 
-    def _optimise_root(self) -> Array:
-        """Improves the lower slopes of every row on the whole region; returns the rows' bounds."""
-        count = len(self._rows)
-        intervals = self._b.intervals([()] * count)
-        alpha = {
-            k: (z.upper >= -z.lower).to(torch.float64).requires_grad_() for k, z in intervals[0].items()
+    def _best_rows(self, bounds: Array, count: int) -> dict[int, tuple[int, ...]]:
+        """For every clause the rows with the largest bounds, the best first."""
+        clauses = self._prop.clauses
+        return {
+            number: tuple(sorted(clause, key=lambda row: bounds[row], reverse=True)[:count])
+            for number, clause in enumerate(clauses)
         }
-        best = torch.full((count,), -torch.inf, dtype=torch.float64)
-        self._slopes = {k: a.detach().clone() for k, a in alpha.items()}
-        optimiser = torch.optim.Adam(list(alpha.values()), lr=0.1) if alpha else None
-        for _ in range(_ROOT_STEPS if optimiser is not None else 1):
-            # Slopes are rounded as they will be in a certificate; the gradient passes straight through.
+
+    def _optimise_slopes(self, numbers: torch.Tensor) -> Array:
+        """Improves the lower slopes of some rows on the whole region. Returns the rows' bounds. Shapes: (n,) -> (n,)."""
+        question = self._question([()] * len(numbers), numbers)
+        alpha = {k: a[numbers].requires_grad_() for k, a in self._slopes.items()}
+        best = torch.full((len(numbers),), -torch.inf, dtype=torch.float64)
+        optimiser = torch.optim.Adam([*alpha.values(), torch.zeros(1, requires_grad=True)], lr=_RATE)
+        for _ in range(_ROOT_STEPS):
+            # Rounded as they will be in a certificate; the gradient passes straight through.
             rounded = {k: a + (_rounded(a.detach()) - a.detach()) for k, a in alpha.items()}
-            found = self._b.bound(self._rows, self._offsets, intervals, {}, rounded)
-            better = found.lower.detach() > best
-            best = torch.where(better, found.lower.detach(), best)
-            for k, a in rounded.items():
-                self._slopes[k] = torch.where(better[:, None], a.detach(), self._slopes[k])
-            if optimiser is None:
+            found = question.bound(question.places.table([]), rounded).lower
+            better = found.detach() > best
+            best = torch.where(better, found.detach(), best)
+            for k, a in alpha.items():
+                self._slopes[k][numbers[better]] = _rounded(a.detach()[better])
+            if not found.requires_grad:
                 break
             optimiser.zero_grad()
-            (-found.lower.sum()).backward()
+            (-found.sum()).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            with torch.no_grad():
-                for a in alpha.values():
-                    a.clamp_(0.0, 1.0)
+            for a in alpha.values():
+                a.data.clamp_(0.0, 1.0)
         return best.numpy()
 
-    def _bound(self, cases: Sequence[_Case]) -> CaseBounds:
-        """Sets bound, best row and multipliers of every case; returns the bounds of the best rows."""
-        numbers = torch.tensor([r for case in cases for r in case.rows])
-        owner = np.concatenate([[n] * len(case.rows) for n, case in enumerate(cases)])
-        conditions = [cases[n].conditions for n in owner]
-        intervals = self._b.intervals(conditions)
-        places = _Places(conditions, self._b.units)
-        start = places.table([cases[n].betas for n in owner])
-        alpha = {k: a[numbers] for k, a in self._slopes.items()}
-        betas, bounds = self._optimise(numbers, intervals, places, start, alpha)
-        scales = betas.amax(1) if betas.shape[1] else torch.zeros(len(betas), dtype=torch.float64)
-        betas = torch.where(scales[:, None] > 0, torch.round(betas / scales[:, None].clamp(min=1e-300) * 255), 0.0)
-        betas = betas / 255.0 * scales[:, None]
+    def _bound(self, cases: Sequence[Case]) -> CaseBounds:
+        """Sets bound, order of rows and multipliers of every case; returns the bounds of their best rows."""
+        owner = [n for n, case in enumerate(cases) for _ in case.rows]
+        numbers = torch.tensor([row for case in cases for row in case.rows])
+        question = self._question([cases[n].conditions for n in owner], numbers)
+        betas = self._optimise(question, question.places.table([cases[n].betas for n in owner]))
+        scales = torch.cat([betas, torch.zeros((len(betas), 1))], 1).amax(1, keepdim=True)
+        betas = torch.round(betas / scales.clamp(min=1e-300) * 255) * (scales / 255.0)
         with torch.no_grad():
-            found = self._b.bound(self._rows[numbers], self._offsets[numbers], intervals, places.spread(betas), alpha)
-        chosen = []
+            found = question.bound(betas)
+        best = []
         for n, case in enumerate(cases):
-            mine = np.flatnonzero(owner == n)
-            best = int(mine[found.lower[mine].argmax()])
-            chosen.append(best)
-            case.rows = tuple(int(numbers[m]) for m in sorted(mine, key=lambda m: -float(found.lower[m])))
-            case.bound, case.scale = float(found.lower[best]), float(scales[best])
-            case.betas = betas[best, : len(case.conditions)].numpy()
-        return CaseBounds(
-            found.lower[chosen], {k: s[chosen] for k, s in found.scores.items()}, found.inputs[chosen], {}
-        )
+            mine = sorted([m for m, k in enumerate(owner) if k == n], key=lambda m: float(found.lower[m]), reverse=True)
+            case.rows = tuple(int(numbers[m]) for m in mine)
+            case.bound, case.scale = float(found.lower[mine[0]]), float(scales[mine[0]])
+            case.betas = betas[mine[0], : len(case.conditions)].numpy()
+            best.append(mine[0])
+        scores = {k: s[best] for k, s in found.scores.items()}
+        return CaseBounds(found.lower[best], scores, found.inputs[best], {})
 
-    def _optimise(self, numbers, intervals, places, start, alpha):
-        """Multipliers that make bounds large. Shapes: start (n, depth) -> (n, depth), (n,)."""
-        rows, offsets = self._rows[numbers], self._offsets[numbers]
-        with torch.no_grad():
-            found = self._b.bound(rows, offsets, intervals, places.spread(start), alpha)
-        best, best_betas = found.lower, start
+    def _question(self, conditions: Sequence[Conditions], numbers: torch.Tensor) -> _Question:
+        """One row on each of some cases. Shapes: numbers (n,)."""
+        return _Question(self, Places(conditions, self._b.units), numbers)
+
+    def _optimise(self, question: _Question, start: torch.Tensor) -> torch.Tensor:
+        """Multipliers that make bounds large. Shapes: (n, depth) -> (n, depth)."""
         if not start.shape[1]:
-            return start, best
-        unit = places.gather({k: w.expand(-1, self._b.units[k]) for k, w in found.weights.items()}).clamp(min=1e-9)
-        x = (start / unit).requires_grad_()
-        optimiser = torch.optim.Adam([x], lr=0.1)
+            return start
+        with torch.no_grad():
+            found = question.bound(start)
+        best, best_betas = found.lower, start
+        scale = question.places.scales(found.weights).clamp(min=1e-9)
+        x = (start / scale).requires_grad_()
+        optimiser = torch.optim.Adam([x], lr=_RATE)
         for _ in range(_STEPS):
-            found = self._b.bound(rows, offsets, intervals, places.spread(x * unit), alpha)
-            value = found.lower.detach()
-            better = value > best
-            best = torch.where(better, value, best)
-            best_betas = torch.where(better[:, None], (x * unit).detach(), best_betas)
-            if bool((best > 1e-6 * (1 + best.abs())).all()):
+            bounds = question.bound(x * scale).lower
+            better = bounds.detach() > best
+            best = torch.where(better, bounds.detach(), best)
+            best_betas = torch.where(better[:, None], (x * scale).detach(), best_betas)
+            if bool((best > 1e-6).all()):
                 break
             optimiser.zero_grad()
-            (-found.lower.sum()).backward()
+            (-bounds.sum()).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            with torch.no_grad():
-                x.clamp_(min=0.0)
-        return best_betas, best
+            x.data.clamp_(min=0.0)
+        return best_betas
 
-    def _split(self, cases: Sequence[_Case], found: CaseBounds, places: Sequence[int]) -> list[_Case] | None:
-        """Splits every case where its bound gains most, judged by the bounds of the halves; None if one has no unit."""
-        steps = list(found.scores)
-        scores = torch.cat([found.scores[k][list(places)] for k in steps], 1)
+    def _split(self, cases: Sequence[Case], scores: dict[int, torch.Tensor]) -> list[Case]:
+        """Splits every case where the bounds of its halves are best; nothing if some case has no unstable unit."""
+        steps = list(scores)
         ends = np.cumsum([0, *(self._b.units[k] for k in steps)])
-        top = scores.topk(min(_CANDIDATES, scores.shape[1]), dim=1)
+        flat = torch.cat([scores[k] for k in steps], 1)
+        top = flat.topk(min(_CANDIDATES, flat.shape[1]), dim=1)
         if not bool((top.values[:, 0] > 0).all()):
-            return None
-        trials: list[tuple[int, tuple[int, int]]] = []
-        for n in range(len(cases)):
-            for place, score in zip(top.indices[n].tolist(), top.values[n].tolist(), strict=True):
-                if score > 0:
-                    k = int(np.searchsorted(ends, place, side="right")) - 1
-                    trials.append((n, (steps[k], place - int(ends[k]))))
-        worst = self._try(cases, trials)
-        halves = []
-        for n, case in enumerate(cases):
-            mine = [t for t, (owner, _) in enumerate(trials) if owner == n]
-            case.unit = trials[max(mine, key=lambda t: worst[t])][1]
-            case.halves = tuple(
-                _Case(case.clause, case.rows, (*case.conditions, (*case.unit, sign)), np.append(case.betas, 0.0),
-                      bound=case.bound) for sign in (-1, 1)
+            return []
+        trials: list[list[tuple[int, int]]] = []
+        for places, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
+            layers = [int(np.searchsorted(ends, place, side="right")) - 1 for place in places]
+            trials.append(
+                [
+                    (steps[k], place - int(ends[k]))
+                    for k, place, value in zip(layers, places, values, strict=True)
+                    if value > 0
+                ]
             )
-            halves += case.halves
+        gains = iter(self._try([(case, unit) for case, mine in zip(cases, trials, strict=True) for unit in mine]))
+        halves: list[Case] = []
+        for case, mine in zip(cases, trials, strict=True):
+            halves += case.split(*max(zip((next(gains) for _ in mine), mine, strict=True))[1])
         return halves
 
-    def _try(self, cases, trials) -> list[float]:
-        """What each trial split would gain: the sum of its halves' bounds, each counted up to zero."""
-        gains = np.zeros(len(trials))
+    def _try(self, trials: Sequence[tuple[Case, tuple[int, int]]]) -> list[float]:
+        """For every case and unit the sum of the halves' bounds, each counted up to zero."""
+        gains: list[float] = []
         for start in range(0, len(trials), _BATCH):
-            part = trials[start : start + _BATCH]
-            conditions = [(*cases[n].conditions, (*unit, sign)) for n, unit in part for sign in (-1, 1)]
-            places = _Places(conditions, self._b.units)
-            betas = places.table([np.append(cases[n].betas, 0.0) for n, _ in part for _ in (-1, 1)])
-            numbers = torch.tensor([cases[n].rows[0] for n, _ in part for _ in (-1, 1)])
-            alpha = {k: a[numbers] for k, a in self._slopes.items()}
+            part = [(case, unit, sign) for case, unit in trials[start : start + _BATCH] for sign in (-1, 1)]
+            numbers = torch.tensor([case.rows[0] for case, _, _ in part])
+            question = self._question([(*case.conditions, (*unit, sign)) for case, unit, sign in part], numbers)
             with torch.no_grad():
-                found = self._b.bound(self._rows[numbers], self._offsets[numbers], self._b.intervals(conditions),
-                                      places.spread(betas), alpha)
-            gains[start : start + len(part)] = found.lower.reshape(-1, 2).clamp(max=0).sum(1).numpy()
-        return gains.tolist()
+                found = question.bound(question.places.table([case.betas for case, _, _ in part])).lower
+            gains += found.reshape(-1, 2).clamp(max=0).sum(1).tolist()
+        return gains
 
-    def _points(self, found: CaseBounds, places: Sequence[int]) -> Float32Array:
-        """Corners where the linear bounds are smallest, as float32 points."""
-        box = self._b.state.values[0]
-        shape = (-1, *self._b.program.input_shape)
-        coefficients = found.inputs[list(places)].numpy().reshape(shape)
-        return np.where(coefficients > 0, box.lower, box.upper).astype(np.float32)
+    def _look(self, inputs: torch.Tensor) -> tuple[float, Float32Array]:
+        """The smallest margin at corners where linear bounds are smallest, and sometimes near them."""
+        box, shape = self._b.state.values[0], (-1, *self._b.program.input_shape)
+        corners = np.where(inputs.numpy().reshape(shape) > 0, box.lower, box.upper)
+        points = np.clip(corners.astype(np.float32), *float32_interior(box.lower, box.upper))
+        outputs = np.concatenate([network.forward(points) for network in self._networks], axis=1)
+        margins = self._prop.margins(self._prop.values(outputs))
+        order = margins.argsort()
+        margin, point = float(margins[order[0]]), points[order[0]]
+        self._batches += 1
+        if margin > 0 and self._batches & (self._batches - 1) == 0:
+            starts = points[order[:_DESCENTS]]
+            lower, upper = (np.repeat(end, len(starts), axis=0) for end in (box.lower, box.upper))
+            found = attack(
+                self._networks, lower, upper, self._prop.rows, self._prop.offsets, self._prop.clauses,
+                restarts=1, steps=40, seed=0, centre=starts,
+            )  # fmt: skip
+            if found.margin.min() < margin:
+                margin, point = float(found.margin.min()), found.points[int(found.margin.argmin())]
+        return margin, point
 
-    def _tables(self) -> dict[int, npt.NDArray[np.uint8]]:
-        return {k: np.rint(a.numpy() * 255).astype(np.uint8) for k, a in self._slopes.items()}
-
-    def _tree(self, root: _Case) -> ReluTree:
-        """The certificate's form of a tree, with nodes and units as networks number them."""
-        nodes, units, scales, multipliers = [], [], [], []
-        pending = [root]
-        while pending:
-            case = pending.pop()
-            if case.unit is None:
-                nodes.append(LEAF)
-                units.append(case.rows[0])
-                scales.append(case.scale)
-                share = case.betas / case.scale * 255 if case.scale > 0 else case.betas
-                multipliers.append(np.rint(share).astype(np.uint8))
-                continue
-            step = self._b.program.steps[case.unit[0]]
-            unit = case.unit[1]
-            nodes.append(step.number)
-            units.append(unit if step.kept is None else int(np.flatnonzero(step.kept == unit)[0]))
-            pending += reversed(case.halves)
-        return ReluTree(root.clause, tuple(nodes), tuple(units), tuple(scales), np.concatenate(multipliers))
+    def _tables(self) -> Slopes:
+        """Slopes in the form of a certificate."""
+        program = self._b.program
+        tables = {}
+        for k, slopes in self._slopes.items():
+            values, kept = np.rint(slopes.numpy() * 255).astype(np.uint8), program.steps[k].kept
+            tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
+        return tables
 
 
-class _Places:
-    """Where the conditions of a batch of cases act."""
+class _Question:
+    """Bounds of one row on each of n cases, as a function of the multipliers."""
 
-    def __init__(self, conditions: Sequence[Conditions], units: dict[int, int]) -> None:
-        self._units, self._count = units, len(conditions)
-        self.depth = max(map(len, conditions), default=0)
-        self._by_step: dict[int, tuple[torch.Tensor, ...]] = {}
-        for step in units:
-            entries = [
-                (n, level, unit, sign)
-                for n, case in enumerate(conditions)
-                for level, (s, unit, sign) in enumerate(case)
-                if s == step
-            ]
-            if entries:
-                self._by_step[step] = tuple(torch.tensor(column) for column in zip(*entries, strict=True))
+    def __init__(self, search: _Search, places: Places, numbers: torch.Tensor) -> None:
+        self.places, self._bounder = places, search._b
+        self._rows, self._offsets = search._rows[numbers], search._offsets[numbers]
+        self._intervals = search._b.intervals(places, len(numbers))
+        self._alpha = {k: a[numbers] for k, a in search._slopes.items()}
 
-    def table(self, betas: Sequence[npt.NDArray[np.float64]]) -> torch.Tensor:
-        """Multipliers of unequal number as one array (n, depth), filled with zeros."""
-        table = np.zeros((self._count, self.depth))
-        for n, each in enumerate(betas):
-            table[n, : len(each)] = each
-        return torch.as_tensor(table)
+    def bound(self, betas: torch.Tensor, alpha: dict[int, torch.Tensor] | None = None) -> CaseBounds:
+        """alpha: slopes instead of those that the search has settled. Shapes: (n, depth)."""
+        credit, alpha = self.places.spread(betas), self._alpha if alpha is None else alpha
+        return self._bounder.bound(self._rows, self._offsets, self._intervals, credit, alpha)
 
-    def spread(self, betas: torch.Tensor) -> dict[int, torch.Tensor]:
-        """Multipliers times signs, by step and unit. Shapes: (n, depth) -> (n, units)."""
-        result = {}
-        for step, (cases, levels, units, signs) in self._by_step.items():
-            wide = torch.zeros((self._count, self._units[step]), dtype=betas.dtype)
-            result[step] = wide.index_put((cases, units), betas[cases, levels] * signs, accumulate=True)
-        return result
 
-    def gather(self, values: dict[int, torch.Tensor]) -> torch.Tensor:
-        """The inverse, without signs. Shapes: (n, units) -> (n, depth)."""
-        table = torch.ones((self._count, self.depth), dtype=torch.float64)
-        for step, (cases, levels, units, _) in self._by_step.items():
-            if step in values:
-                table[cases, levels] = values[step][cases, units]
-        return table
+def _positive(bound: float) -> bool:
+    return bound > _ROOM * (1.0 + abs(bound))
 
 
 def _rounded(slopes: torch.Tensor) -> torch.Tensor:

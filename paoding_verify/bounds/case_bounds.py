@@ -1,19 +1,18 @@
 """Linear bounds on many cases of one region at once, in torch: what the checker will compute, with gradients.
 
-A case is a set of signs of pre-activations. Enclosures of all values, and the errors that the checker charges, are those
-of the checker on the whole region, so that what is found here is what will be proved, up to rounding.
+A case is a set of signs of pre-activations. Enclosures of all values are those of the checker on the whole region, and
+so are the errors that it charges: what is found here is what will be proved, up to rounding.
 Source: Wang et al., arXiv 2103.06624.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from paoding_verify.bounds.case_tree import Places
 from paoding_verify.bounds.pair_relaxation import Coupling, Interval
 from paoding_verify.bounds.torch_linear import TorchLinear
 from paoding_verify.checker.backward import State
@@ -21,10 +20,17 @@ from paoding_verify.checker.differential import Twins
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
-__all__ = ["CaseBounder", "CaseBounds", "Conditions"]
+__all__ = ["CaseBounder", "CaseBounds", "Intervals"]
 
-Conditions = tuple[tuple[int, int, int], ...]
-"""(step, unit in the shape of the step, sign), from the root down."""
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """What is known of pre-activations on each of n cases. Shapes: (n, units)."""
+
+    z: dict[int, Interval]
+    """By step, for those that can be split."""
+    differences: dict[int, Interval]
+    """z_f - z_g of twins, by step of g."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +44,7 @@ class CaseBounds:
     inputs: torch.Tensor
     """(n, *input_shape) coefficients of the input."""
     weights: dict[int, torch.Tensor]
-    """Step -> (n, 1): the largest |coefficient| of a pre-activation, the scale of multipliers."""
+    """Step -> (n,) the largest |coefficient| of a pre-activation, the scale of multipliers."""
 
 
 class CaseBounder:
@@ -47,7 +53,6 @@ class CaseBounder:
     def __init__(self, state: State) -> None:
         """Raises: UnsupportedOpError for max pooling, which has no lines here."""
         self.state, self.program = state, state.program
-        self._twins = state.coupling if isinstance(state.coupling, Twins) else None
         self._linear: dict[int, TorchLinear] = {}
         self.units: dict[int, int] = {}
         """Steps that can be split (ReLU and LeakyReLU behind another node) -> their number of units."""
@@ -66,41 +71,35 @@ class CaseBounder:
             for k, x in state.lines.items()
             if k not in self.units
         }
-        self._partner = {first: second for second, first in self.program.twins.items()} if self._twins else {}
+        self._differences = {}
+        if isinstance(state.coupling, Twins):
+            known = state.coupling.differences
+            ours = [second - 1 for second in self.program.twins if second - 1 in self.units]
+            self._differences = {g: Interval(*map(_flat, known[self.program.steps[g].inputs[0]])) for g in ours}
 
     def _ends(self, value: int) -> Interval:
         return Interval(_flat(self.state.values[value].lower), _flat(self.state.values[value].upper))
 
-    def intervals(self, cases: Sequence[Conditions]) -> tuple[dict[int, Interval], dict[int, Interval]]:
-        """Pre-activations by step, and differences of twins by step of g, on every case. Shapes: (n, units)."""
-        count = len(cases)
-        z = {
-            k: Interval(ends.lower.repeat(count, 1), ends.upper.repeat(count, 1)) for k, ends in self._z.items()
-        }
-        for step in self.units:
-            places = [(n, unit, sign) for n, case in enumerate(cases) for s, unit, sign in case if s == step]
-            if places:
-                rows, units, signs = (torch.tensor(column) for column in zip(*places, strict=True))
-                up, down = signs > 0, signs < 0
-                z[step].lower[rows[up], units[up]] = z[step].lower[rows[up], units[up]].clamp(min=0)
-                z[step].upper[rows[down], units[down]] = z[step].upper[rows[down], units[down]].clamp(max=0)
+    def intervals(self, places: Places, count: int) -> Intervals:
+        """What signs say about pre-activations, on `count` cases."""
+        z = {k: Interval(ends.lower.repeat(count, 1), ends.upper.repeat(count, 1)) for k, ends in self._z.items()}
+        for step, (cases, _, units, signs) in places.by_step.items():
+            up, down = signs > 0, signs < 0
+            z[step].lower[cases[up], units[up]] = z[step].lower[cases[up], units[up]].clamp(min=0)
+            z[step].upper[cases[down], units[down]] = z[step].upper[cases[down], units[down]].clamp(max=0)
         differences: dict[int, Interval] = {}
-        if self._twins is not None:
-            for first, second in self._partner.items():
-                f, g = first - 1, second - 1
-                if f not in self.units:
-                    continue
-                low, high = self._twins.differences[self.program.steps[g].inputs[0]]
-                d = Interval(_flat(low), _flat(high)).meet(z[f].minus(z[g]))
-                z[f], z[g] = z[f].meet(z[g].plus(d)), z[g].meet(z[f].minus(d))
-                differences[g] = d
-        return z, differences
+        for g, known in self._differences.items():
+            f = self.program.twins[g + 1] - 1
+            d = known.meet(z[f].minus(z[g]))
+            z[f], z[g] = z[f].meet(z[g].plus(d)), z[g].meet(z[f].minus(d))
+            differences[g] = d
+        return Intervals(z, differences)
 
     def bound(
         self,
         rows: torch.Tensor,
         offsets: torch.Tensor,
-        intervals: tuple[dict[int, Interval], dict[int, Interval]],
+        intervals: Intervals,
         credit: dict[int, torch.Tensor],
         alpha: dict[int, torch.Tensor],
     ) -> CaseBounds:
@@ -109,25 +108,28 @@ class CaseBounder:
         credit: step -> (n, units) multipliers times signs; alpha: step -> (n, units) lower slopes of unstable units.
         Shapes: rows (n, outputs of all networks), offsets (n,).
         """
-        z, differences = intervals
-        walk = _Walk(self, offsets, dict(zip(self.program.outputs, torch.split(
-            rows, [self.program.shapes[v][0] for v in self.program.outputs], dim=1), strict=True)))
+        widths = [self.program.shapes[value][0] for value in self.program.outputs]
+        start = dict(zip(self.program.outputs, torch.split(rows, widths, dim=1), strict=True))
+        walk = _Walk(self, offsets, start, intervals)
         for index in range(len(self.program.steps) - 1, -1, -1):
-            walk.joint(index, z, differences)
-            walk.step(index, z, credit, alpha)
+            walk.joint(index)
+            walk.step(index, credit, alpha)
         return walk.conclude()
 
 
 class _Walk:
     """One backward pass; coefficients are flat, (n, units)."""
 
-    def __init__(self, bounder: CaseBounder, offsets: torch.Tensor, start: dict[int, torch.Tensor]) -> None:
-        self._b, self._at, self._sum = bounder, start, offsets
+    def __init__(
+        self, bounder: CaseBounder, offsets: torch.Tensor, start: dict[int, torch.Tensor], intervals: Intervals
+    ) -> None:
+        self._b, self._at, self._sum, self._known = bounder, start, offsets, intervals
         self._scores: dict[int, torch.Tensor] = {}
         self._weights: dict[int, torch.Tensor] = {}
 
-    def joint(self, index: int, z: dict[int, Interval], differences: dict[int, Interval]) -> None:
+    def joint(self, index: int) -> None:
         """Bounds the joint part of twin activations; `index` is the step of g."""
+        z, differences = self._known.z, self._known.differences
         first = self._b.program.twins.get(index + 1) if index in differences else None
         a, b = (self._at.get(v) if v is not None else None for v in (first, index + 1))
         if first is None or a is None or b is None:
@@ -145,14 +147,12 @@ class _Walk:
         self._sum = self._sum + constant * (1.0 - leak) - k.abs() @ charge[0]
         self._scores[f] = k.detach().abs() * coupling.gap
 
-    def step(
-        self, index: int, z: dict[int, Interval], credit: dict[int, torch.Tensor], alpha: dict[int, torch.Tensor]
-    ) -> None:
+    def step(self, index: int, credit: dict[int, torch.Tensor], alpha: dict[int, torch.Tensor]) -> None:
         """Carries the coefficients of what a step computes to what it reads."""
         program = self._b.program
         step = program.steps[index]
         coefficient = self._at.pop(index + 1, None)
-        if index in credit and index in z:
+        if index in credit:
             self._give(step.inputs[0], -credit[index])
         if coefficient is None:
             return
@@ -166,19 +166,18 @@ class _Walk:
             self._sum = self._sum + operation.constant(shaped)
             self._give(step.inputs[0], operation.transpose(shaped).flatten(1))
         else:
-            self._activation(index, coefficient, z, alpha)
+            self._activation(index, coefficient, alpha)
 
-    def _activation(
-        self, index: int, coefficient: torch.Tensor, z: dict[int, Interval], alpha: dict[int, torch.Tensor]
-    ) -> None:
+    def _activation(self, index: int, coefficient: torch.Tensor, alpha: dict[int, torch.Tensor]) -> None:
+        """Through lines below and above; the upper line of a rectifier is the chord."""
         positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
         source = self._b.program.steps[index].inputs[0]
-        if index not in z:
+        if index not in self._known.z:
             low, low_shift, high, high_shift = self._b._lines[index]
             self._sum = self._sum + positive @ low_shift[0] + negative @ high_shift[0]
             self._give(source, positive * low + negative * high)
             return
-        ends, leak = z[index], _leak(self._b, index)
+        ends, leak = self._known.z[index], _leak(self._b, index)
         unstable = ends.unstable
         width = torch.where(unstable, ends.upper - ends.lower, 1.0)
         stable = torch.where(ends.lower >= 0, 1.0, leak)
@@ -189,7 +188,7 @@ class _Walk:
         self._sum = self._sum + (negative * shift).sum(1)
         self._give(source, positive * lower_slope + negative * upper_slope)
         with torch.no_grad():
-            self._weights[index] = coefficient.abs().amax(1, keepdim=True)
+            self._weights[index] = coefficient.abs().amax(1)
             below = torch.minimum((lower_slope - leak) * -ends.lower, (1.0 - lower_slope) * ends.upper)
             cost = torch.where(unstable, positive * below - negative * shift, 0.0)
             self._scores[index] = self._scores.get(index, 0.0) * unstable + cost

@@ -226,7 +226,7 @@ def _repeated(record: Record, count: int) -> Record:
     """A record whose arrays are about one region, as one about `count` regions."""
     changes: dict[str, Any] = {}
     for item in fields(record):
-        array = getattr(record, item.name)
+        array: Any = getattr(record, item.name)
         if isinstance(array, np.ndarray):
             changes[item.name] = np.broadcast_to(array, (count, *array.shape[1:]))
     return replace(record, **changes)
