@@ -39,8 +39,8 @@ _ROOT_ROWS = 4
 """Rows of a clause whose slopes are improved on the whole region."""
 _CANDIDATES = 3
 """Units whose split is tried before one is chosen."""
-_DESCENTS = 8
-"""Minimisers from which the attack starts, after 1, 2, 4, ... batches."""
+_DESCENTS, _DESCENT_STEPS = 4, 30
+"""Minimisers from which the attack starts, after 2, 4, 8, ... batches, and its steps."""
 _ROOM = 1e-9
 """A row counts as positive above this, relative to 1 + |bound|: the checker rounds outward."""
 
@@ -136,7 +136,7 @@ class _Search:
         }
 
     def _optimise_slopes(self, numbers: torch.Tensor) -> Array:
-        """Improves the lower slopes of some rows on the whole region. Returns the rows' bounds. Shapes: (n,) -> (n,)."""
+        """Improves the lower slopes of some rows on the whole region; their bounds. Shapes: (n,) -> (n,)."""
         question = self._question([()] * len(numbers), numbers)
         alpha = {k: a[numbers].requires_grad_() for k, a in self._slopes.items()}
         best = torch.full((len(numbers),), -torch.inf, dtype=torch.float64)
@@ -251,12 +251,12 @@ class _Search:
         order = margins.argsort()
         margin, point = float(margins[order[0]]), points[order[0]]
         self._batches += 1
-        if margin > 0 and self._batches & (self._batches - 1) == 0:
+        if margin > 0 and self._batches > 1 and self._batches & (self._batches - 1) == 0:
             starts = points[order[:_DESCENTS]]
             lower, upper = (np.repeat(end, len(starts), axis=0) for end in (box.lower, box.upper))
             found = attack(
                 self._networks, lower, upper, self._prop.rows, self._prop.offsets, self._prop.clauses,
-                restarts=1, steps=40, seed=0, centre=starts,
+                restarts=1, steps=_DESCENT_STEPS, seed=0, centre=starts,
             )  # fmt: skip
             if found.margin.min() < margin:
                 margin, point = float(found.margin.min()), found.points[int(found.margin.argmin())]
