@@ -10,7 +10,7 @@ import numpy as np
 
 from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree
 from paoding_verify.evidence.property import Property
-from paoding_verify.network.evaluate import evaluate
+from paoding_verify.network.evaluate import evaluate, evaluate_all
 from paoding_verify.network.graph import Affine, Dense, LeakyRelu, Network, Relu
 from tests.checker_suite import perturbed, smooth_net, truncated
 from tests.float32_programs import run
@@ -43,7 +43,7 @@ def random_tree(
             depths.append(level)
         nodes.append(node)
         units.append(unit)
-    values = rng.integers(0, 256, sum(depths)).astype(np.uint8)
+    values = rng.integers(0, 256, (sum(depths), 2)).astype(np.uint8)
     scales = tuple(float(s) for s in scale * rng.random(len(depths)))
     return ReluTree(0, tuple(nodes), tuple(units), scales, values)
 
@@ -70,11 +70,11 @@ def random_cases(checker: Checker) -> None:
             points = np.concatenate([rng.uniform(lower, upper, size=(200, *lower.shape)), corners])
             for scale in (0.0, 0.3, 3.0, 1e3):
                 row = rng.normal(size=network.num_outputs)
-                truth = (evaluate(network, points) @ row).min()
+                truth = (evaluate(network, points) @ row).min() - 5.0
                 tree = random_tree(rng, [network], depth=3, scale=scale)
                 for semantics in ("real", "float32"):
                     found = checker["branching"].margin_by_cases(
-                        [network], lower, upper, _row(row), Certificate("crown", trees=(tree,)), semantics
+                        [network], lower, upper, _row(row, -5.0), Certificate("crown", trees=(tree,)), semantics
                     )
                     assert found <= truth + 1e-12, f"{make.__name__} {eps} {scale} {semantics}"
                     assert eps > 0 or scale > 0 or found >= truth - 1e-2
@@ -156,10 +156,10 @@ def float32_cases(checker: Checker) -> None:
 def damaged_trees(checker: Checker) -> None:
     """A tree that is damaged or does not fit proves nothing, and raises nothing."""
     network = chain((1,), Dense(np.array([[1.0], [-1.0]]), np.zeros(2)), Relu(), Dense(np.ones((1, 2)), np.zeros(1)))
-    one, none = np.ones((1, 1)), np.zeros(0, dtype=np.uint8)
+    one, none = np.ones((1, 1)), np.zeros((0, 2), dtype=np.uint8)
     # |x| - .25: false around zero, true in the clause that also has |x| + 1
     rows, offsets = np.ones((2, 1)), np.array([-0.25, 1.0])
-    zeros = np.zeros(2, dtype=np.uint8)
+    zeros = np.zeros((2, 2), dtype=np.uint8)
 
     def prove(*trees: ReluTree, clauses: tuple[tuple[int, ...], ...] = ((0,), (1,))) -> bool:
         certificate = Certificate("crown", trees=trees)
@@ -172,7 +172,7 @@ def damaged_trees(checker: Checker) -> None:
     assert not prove(good)
     assert not prove(good, clauses=((1,),))
     assert prove(ReluTree(0, (1, LEAF, LEAF), (0, 1, 1), (0.0, 0.0), zeros), clauses=((0, 1),))
-    full = np.full(2, 255, dtype=np.uint8)
+    full = np.full((2, 2), 255, dtype=np.uint8)
     for tree in (
         ReluTree(0, (LEAF,), (1,), (0.0,), none),  # another clause's row
         ReluTree(0, (1, LEAF, LEAF), (0, 1, 1), (0.0, 0.0), zeros),
@@ -186,7 +186,7 @@ def damaged_trees(checker: Checker) -> None:
         ReluTree(0, (1, LEAF, LEAF), (0, 0), (0.0, 0.0), zeros),
         ReluTree(0, (1, LEAF, LEAF), (0, 0, 0), (0.0,), zeros),
         ReluTree(0, (1, LEAF, LEAF), (0, 0, 0), (0.0, 0.0), zeros[:1]),
-        ReluTree(0, (1, LEAF, LEAF), (0, 0, 0), (0.0, 0.0), np.zeros(3, dtype=np.uint8)),
+        ReluTree(0, (1, LEAF, LEAF), (0, 0, 0), (0.0, 0.0), np.zeros((3, 2), dtype=np.uint8)),
         ReluTree(0, (1, LEAF, LEAF), (2, 0, 0), (0.0, 0.0), zeros),
         ReluTree(0, (1, LEAF, LEAF), (-1, 0, 0), (0.0, 0.0), zeros),
         ReluTree(0, (0, LEAF, LEAF), (0, 0, 0), (0.0, 0.0), zeros),
@@ -194,10 +194,18 @@ def damaged_trees(checker: Checker) -> None:
         ReluTree(0, (9, LEAF, LEAF), (0, 0, 0), (0.0, 0.0), zeros),
         ReluTree(0, (-2, LEAF, LEAF), (0, 0, 0), (0.0, 0.0), zeros),
         *(ReluTree(0, (1, LEAF, LEAF), (0, 0, 0), (s, s), full) for s in (-1.0, -1e9, np.nan, np.inf, -np.inf)),
-        ReluTree(0, (1,) * 1200 + (LEAF,) * 1201, (0,) * 2401, (0.0,) * 1201, np.zeros(722_000, dtype=np.uint8)),
+        ReluTree(0, (1,) * 1200 + (LEAF,) * 1201, (0,) * 2401, (0.0,) * 1201, np.zeros((722_000, 2), dtype=np.uint8)),
     ):
         assert not prove(tree), tree
     assert not prove(good, good)
+    # x + .6, false at -1; a negative multiplier would prove the half x <= 0
+    head = chain((1,), *(node.op for node in network.nodes[:2]), Dense(np.array([[1.0, -1.0]]), np.zeros(1)))
+    for scale, true in ((-0.5, False), (0.5, False), (0.0, False)):
+        tree = ReluTree(0, (1, LEAF, LEAF), (0, 0, 0), (scale, 1.5), full)
+        (proof,) = checker["prove"].prove(
+            [head], -one, one, [_row(np.ones(1), 0.6)], [Certificate("crown", trees=(tree,))], semantics="real"
+        )
+        assert proof.proved is true
     assert not prove(ReluTree(0, (LEAF,), (0,), (0.0,), none), ReluTree(0, (LEAF,), (0,), (0.0,), none))
 
 
@@ -208,7 +216,7 @@ def every_leaf_counts(checker: Checker) -> None:
     one = np.ones((1, 1))
     for unit in (0, 1):
         for scale in (0.0, 0.2, 1.0, 5.0):
-            tree = ReluTree(0, (1, LEAF, LEAF), (unit, 0, 0), (scale, scale), np.array([255, 255], dtype=np.uint8))
+            tree = ReluTree(0, (1, LEAF, LEAF), (unit, 0, 0), (scale, scale), np.full((2, 2), 255, dtype=np.uint8))
             for c, true in ((0.5, False), (0.99, False), (-0.1, False), (1.01, True)):
                 (proof,) = checker["prove"].prove(
                     [network], -one, one, [_row(np.ones(1), c)], [Certificate("crown", trees=(tree,))], semantics="real"
@@ -217,6 +225,58 @@ def every_leaf_counts(checker: Checker) -> None:
                 assert not true or scale > 0 or proof.proved
 
 
+def leaves_enclosed(checker: Checker) -> None:
+    """At every point, all values and differences lie within the bounds of every leaf whose signs the point has."""
+    branching = checker["branching"]
+    for seed, make in enumerate((dense_net, leaky_net, residual_net)):
+        f, rng = make(seed), np.random.default_rng(seed)
+        g = perturbed(f, seed, 2e-2)
+        lower = rng.uniform(size=f.input_shape)
+        upper = lower + 0.3
+        points = rng.uniform(lower, upper, size=(400, *f.input_shape))
+        of_f, of_g = evaluate_all(f, points), evaluate_all(g, points)
+        kinds = (
+            ([f], Certificate("crown"), dict(enumerate(of_f))),
+            (
+                [f, g], Certificate("differential", alignment=tuple(tuple(range(n)) for n in f.num_units)),
+                {2 * k - second: v for second, of in ((1, of_f), (0, of_g)) for k, v in enumerate(of) if k},
+            ),
+        )  # fmt: skip
+        for networks, certificate, values in kinds:
+            prop = _row(np.ones(len(networks) * f.num_outputs))
+            state = branching.root_state(networks, lower, upper, prop, certificate, "real")
+            steps = {step.number: step for step in state.program.steps}
+            # Units of both signs in the region, so that leaves have points.
+            tree = random_tree(rng, networks, depth=2, scale=1.0)
+            leaves = [
+                branching.Leaf(0, ((node, unit, sign),), np.ones(1))
+                for node, unit in set(zip(tree.nodes, tree.units, strict=True)) | _mixed(steps, values)
+                for sign in (1, -1)
+                if node != LEAF
+            ]
+            part, _, empty = branching.narrowed(state, leaves, "real")
+            for k, leaf in enumerate(leaves):
+                ((node, unit, sign),) = leaf.conditions
+                v = values[steps[node].inputs[0]].reshape(len(points), -1)[:, unit]
+                here = sign * v >= 0
+                assert not (empty[k] and here.any())
+                for value in range(1, len(part.values)):
+                    low, high = part.values[value].lower[k], part.values[value].upper[k]
+                    assert (values[value][here] >= low - 1e-12).all()
+                    assert (values[value][here] <= high + 1e-12).all()
+
+
+def _mixed(steps: Mapping[int, object], values: Mapping[int, np.ndarray]) -> set[tuple[int, int]]:
+    """Units of rectifiers that have both signs among the values."""
+    found = set()
+    for number, step in steps.items():
+        if isinstance(step.op, (Relu, LeakyRelu)):  # type: ignore[attr-defined]
+            v = values[step.inputs[0]].reshape(len(values[step.inputs[0]]), -1)  # type: ignore[attr-defined]
+            found |= {(number, int(unit)) for unit in np.flatnonzero((v > 0).any(axis=0) & (v < 0).any(axis=0))[:8]}
+    return found
+
+
 CASE_CHECKS: tuple[Callable[[Checker], None], ...] = (
-    damaged_trees, every_leaf_counts, exact_minimum, random_cases_of_pairs, float32_cases, random_cases,
+    damaged_trees, every_leaf_counts, leaves_enclosed, exact_minimum, random_cases_of_pairs, float32_cases,
+    random_cases,
 )  # fmt: skip

@@ -16,6 +16,7 @@ import torch
 
 from paoding_verify.attack import attack
 from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds
+from paoding_verify.bounds.case_duals import best_multipliers
 from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree
 from paoding_verify.checker.backward import State
 from paoding_verify.evidence.certificate import ReluTree, Slopes
@@ -33,6 +34,8 @@ _ROOT_STEPS = 40
 """Steps of Adam on the slopes of the whole region."""
 _RATE = 0.1
 """Of Adam, in units of slopes or of the largest coefficient of a layer."""
+_LAST_RATE = 0.2
+"""Part of the rate that is left after the last step on multipliers."""
 _ROWS = 2
 """Rows of a clause that are tried in a case."""
 _ROOT_ROWS = 4
@@ -41,6 +44,8 @@ _CANDIDATES = 3
 """Units whose split is tried before one is chosen."""
 _DESCENTS, _DESCENT_STEPS = 4, 30
 """Minimisers from which the attack starts, after 2, 4, 8, ... batches, and its steps."""
+_COST = 1e-6
+"""What the lines of a unit must cost for it to be split before multipliers are solved for."""
 _ROOM = 1e-9
 """A row counts as positive above this, relative to 1 + |bound|: the checker rounds outward."""
 
@@ -102,13 +107,42 @@ class _Search:
             outcome = replace(outcome, attack=min(outcome.attack, margin))
             if margin <= 0:
                 return replace(outcome, point=point)
-            halves = self._split([batch[n] for n in undecided], {k: s[undecided] for k, s in found.scores.items()})
-            if not halves:
+            fixed, open_cases = self._sorted_by_units(batch, undecided, found)
+            if not all(self._solve(case) for case in fixed):
                 return replace(outcome, limit="ReLU splitting has no unit left to split")
-            pending += halves
-            outcome = replace(outcome, num_leaves=outcome.num_leaves + len(undecided))
+            pending += fixed
+            if open_cases:
+                scores = {k: s[open_cases] for k, s in found.scores.items()}
+                pending += self._split([batch[n] for n in open_cases], scores)
+            outcome = replace(outcome, num_leaves=outcome.num_leaves + len(open_cases))
         trees = tuple(as_tree(root, self._b.program) for root in roots)
         return replace(outcome, decided=True, trees=trees, slopes=self._tables())
+
+    def _solve(self, case: Case) -> bool:
+        """Gives a case in which everything is linear its best multipliers; False if it had them already."""
+        count = len(case.conditions)
+        if case.solved or not count:
+            return False
+        question = self._question([case.conditions] * (count + 1), torch.tensor([case.rows[0]] * (count + 1)))
+        with torch.no_grad():
+            found = question.bound(torch.cat([torch.zeros(1, count), torch.eye(count)]).to(torch.float64))
+        box = [self._b.state.values[0].lower.reshape(-1), self._b.state.values[0].upper.reshape(-1)]
+        forms = found.inputs.numpy()
+        constants = found.lower.numpy() - np.where(forms > 0, forms * box[0], forms * box[1]).sum(axis=1)
+        case.betas, case.solved = best_multipliers(forms, constants, box), True
+        return True
+
+    @staticmethod
+    def _sorted_by_units(
+        batch: Sequence[Case], undecided: list[int], found: CaseBounds
+    ) -> tuple[list[Case], list[int]]:
+        """Cases in which no unit is left whose lines cost anything, and numbers of the others.
+
+        If its best multipliers do not decide such a case, units count that are merely unstable.
+        """
+        most = torch.stack([score.amax(1) for score in found.scores.values()]).amax(0)
+        split = [n for n in undecided if most[n] > (0.0 if batch[n].solved else _COST)]
+        return [batch[n] for n in undecided if n not in split], split
 
     def _roots(self) -> list[Case]:
         """A case for every clause that is not positive on the whole region."""
@@ -165,7 +199,7 @@ class _Search:
         question = self._question([cases[n].conditions for n in owner], numbers)
         betas = self._optimise(question, question.places.table([cases[n].betas for n in owner]))
         scales = torch.cat([betas, torch.zeros((len(betas), 1))], 1).amax(1, keepdim=True)
-        betas = torch.round(betas / scales.clamp(min=1e-300) * 255) * (scales / 255.0)
+        betas = torch.round(betas / scales.clamp(min=1e-300) * 65535) * (scales / 65535.0)
         with torch.no_grad():
             found = question.bound(betas)
         best = []
@@ -192,6 +226,7 @@ class _Search:
         scale = question.places.scales(found.weights).clamp(min=1e-9)
         x = (start / scale).requires_grad_()
         optimiser = torch.optim.Adam([x], lr=_RATE)
+        slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, _LAST_RATE ** (1 / _STEPS))
         for _ in range(_STEPS):
             bounds = question.bound(x * scale).lower
             better = bounds.detach() > best
@@ -202,17 +237,16 @@ class _Search:
             optimiser.zero_grad()
             (-bounds.sum()).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            slower.step()
             x.data.clamp_(min=0.0)
         return best_betas
 
     def _split(self, cases: Sequence[Case], scores: dict[int, torch.Tensor]) -> list[Case]:
-        """Splits every case where the bounds of its halves are best; nothing if some case has no unstable unit."""
+        """Splits every case where the bounds of its halves are best."""
         steps = list(scores)
         ends = np.cumsum([0, *(self._b.units[k] for k in steps)])
         flat = torch.cat([scores[k] for k in steps], 1)
         top = flat.topk(min(_CANDIDATES, flat.shape[1]), dim=1)
-        if not bool((top.values[:, 0] > 0).all()):
-            return []
         trials: list[list[tuple[int, int]]] = []
         for places, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
             layers = [int(np.searchsorted(ends, place, side="right")) - 1 for place in places]

@@ -20,7 +20,10 @@ from paoding_verify.checker.differential import Twins
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
-__all__ = ["CaseBounder", "CaseBounds", "Intervals"]
+__all__ = ["IDLE", "CaseBounder", "CaseBounds", "Intervals"]
+
+IDLE = 1e-9
+"""Cost given to unstable units that do not matter for the bound at hand, per distance that they reach beyond zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +148,8 @@ class _Walk:
         self._give(steps[index].inputs[0], -of_d)
         charge = self._b._charge[first] + self._b._charge[index + 1]
         self._sum = self._sum + constant * (1.0 - leak) - k.abs() @ charge[0]
-        self._scores[f] = k.detach().abs() * coupling.gap
+        cost = k.detach().abs() * coupling.gap
+        self._scores[f], self._scores[index] = cost, torch.where(z[f].unstable, 0.0, cost)
 
     def step(self, index: int, credit: dict[int, torch.Tensor], alpha: dict[int, torch.Tensor]) -> None:
         """Carries the coefficients of what a step computes to what it reads."""
@@ -191,7 +195,8 @@ class _Walk:
             self._weights[index] = coefficient.abs().amax(1)
             below = torch.minimum((lower_slope - leak) * -ends.lower, (1.0 - lower_slope) * ends.upper)
             cost = torch.where(unstable, positive * below - negative * shift, 0.0)
-            self._scores[index] = self._scores.get(index, 0.0) * unstable + cost
+            reach = torch.minimum(-ends.lower, ends.upper).clamp(min=0)
+            self._scores[index] = self._scores.get(index, 0.0) * unstable + cost + IDLE * reach
 
     def _give(self, value: int, coefficient: torch.Tensor) -> None:
         self._at[value] = self._at[value] + coefficient if value in self._at else coefficient

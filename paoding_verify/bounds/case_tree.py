@@ -27,11 +27,13 @@ class Case:
     """Rows of the clause that may be positive, the best first."""
     conditions: Conditions = ()
     betas: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """(conditions,) multipliers for the best row, multiples of scale / 255 once the case is bounded."""
+    """(conditions,) multipliers for the best row, multiples of scale / 65535 once the case is bounded."""
     scale: float = 0.0
     """The largest of them."""
     bound: float = -np.inf
     """Of the best row; of the case it was cut from until it is bounded."""
+    solved: bool = False
+    """Whether its multipliers are those of a linear program: no unit was left to split."""
     halves: tuple[Case, ...] = ()
     """v <= 0, then v >= 0."""
 
@@ -66,8 +68,9 @@ def as_tree(root: Case, program: Program) -> ReluTree:
             nodes.append(LEAF)
             units.append(case.rows[0])
             scales.append(case.scale)
-            multipliers.append(case.betas / case.scale * 255 if case.scale > 0 else case.betas)
-    values = np.rint(np.concatenate(multipliers)).astype(np.uint8)
+            multipliers.append(case.betas / max(case.scale, 1e-300) * 65535)
+    steps = np.rint(np.concatenate(multipliers)).astype(np.int64)
+    values = np.stack([steps // 256, steps % 256], axis=1).astype(np.uint8)
     return ReluTree(root.clause, tuple(nodes), tuple(units), tuple(scales), values)
 
 

@@ -38,7 +38,7 @@ from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, LeakyRelu, Network, Relu
 
-__all__ = ["MAX_CASES", "MAX_CONDITIONS", "Leaf", "cases", "margin_by_cases", "narrowed", "root_state"]
+__all__ = ["MAX_CASES", "MAX_CONDITIONS", "Leaf", "bound_leaves", "cases", "margin_by_cases", "narrowed", "root_state"]
 
 Record = TypeVar("Record", Enclosure, Lines)
 
@@ -79,7 +79,7 @@ def margin_by_cases(
             found = np.maximum(found, bound_rows(state, prop.rows, prop.offsets)[0])
         margins = [float(found[list(clause)].max()) for clause in prop.clauses]
         for tree, parts in zip(certificate.trees, leaves, strict=True):
-            least = float(_bound_leaves(state, parts, prop, semantics).min())
+            least = float(bound_leaves(state, parts, prop, semantics).min())
             # Leaves cover a region that is not empty; if all are empty, some enclosure is wrong.
             if np.isfinite(least):
                 margins[tree.clause] = max(margins[tree.clause], least)
@@ -100,11 +100,12 @@ def root_state(
 
 def cases(tree: ReluTree) -> Iterator[Leaf]:
     """The leaves of a tree, in order. Raises: InputError if its entries are no tree, or too many."""
-    if len(tree.nodes) != len(tree.units) or len(tree.nodes) > 2 * MAX_CASES or tree.multipliers.ndim != 1:
+    if len(tree.nodes) != len(tree.units) or len(tree.nodes) > 2 * MAX_CASES or tree.multipliers.shape[1:] != (2,):
         raise InputError("a tree of ReLU splits is damaged, or too large")
     scales = np.array(tree.scales, dtype=np.float64)
     if not (np.isfinite(scales) & (scales >= 0)).all():
         raise InputError("a tree of ReLU splits has a multiplier that is negative or not finite")
+    values = tree.multipliers.astype(np.float64) @ np.array([256.0, 1.0]) / 65535.0
     pending: list[tuple[tuple[int, int, int], ...]] = [()]
     used = leaf = 0
     for node, unit in zip(tree.nodes, tree.units, strict=True):
@@ -116,11 +117,11 @@ def cases(tree: ReluTree) -> Iterator[Leaf]:
                 raise InputError(f"a tree of ReLU splits is more than {MAX_DEPTH} levels deep")
             pending += [(*path, (node, unit, 1)), (*path, (node, unit, -1))]
             continue
-        if leaf >= len(scales) or used + len(path) > min(len(tree.multipliers), MAX_CONDITIONS):
+        if leaf >= len(scales) or used + len(path) > min(len(values), MAX_CONDITIONS):
             raise InputError("a tree of ReLU splits has fewer multipliers than conditions, or too many of both")
-        yield Leaf(unit, path, tree.multipliers[used : used + len(path)] / 255.0 * scales[leaf])
+        yield Leaf(unit, path, values[used : used + len(path)] * scales[leaf])
         used, leaf = used + len(path), leaf + 1
-    if pending or leaf != len(scales) or used != len(tree.multipliers):
+    if pending or leaf != len(scales) or used != len(values):
         raise InputError("a tree of ReLU splits ends before its last leaf, or its multipliers do not fit")
 
 
@@ -148,7 +149,7 @@ def _count(step: Step) -> int:
     return int(np.prod(step.shape)) if step.kept is None else len(step.kept)
 
 
-def _bound_leaves(state: State, leaves: Sequence[Leaf], prop: Property, semantics: str) -> Array:
+def bound_leaves(state: State, leaves: Sequence[Leaf], prop: Property, semantics: str) -> Array:
     """Lower bounds of every leaf's row; infinity for leaves without executions. `state` is about one region."""
     if not all(np.isfinite(value.charge).all() for value in state.values):
         return np.full(len(leaves), -np.inf)

@@ -53,8 +53,8 @@ class ReluTree:
     scales: tuple[float, ...]
     """For every leaf the unit of its multipliers, at least 0."""
     multipliers: npt.NDArray[np.uint8]
-    """(sum of the leaves' depths,) leaf by leaf, from the root down: value / 255 * scale is the Lagrange multiplier of
-    a sign condition; any is valid. Source: Wang et al., arXiv 2103.06624."""
+    """(sum of the leaves' depths, 2), leaf by leaf, from the root down: (256 high + low) / 65535 * scale is the
+    Lagrange multiplier of a sign condition; any is valid. Source: Wang et al., arXiv 2103.06624."""
 
 
 @dataclass(frozen=True, eq=False)
