@@ -17,8 +17,9 @@ from paoding_verify.evidence.certificate import LEAF, Certificate
 from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most
 from paoding_verify.network.evaluate import evaluate
+from paoding_verify.network.graph import Dense, Relu
 from tests.case_checks import leaky_net, random_tree
-from tests.networks import conv_net, dense_net, pooled_net, residual_net
+from tests.networks import chain, conv_net, dense_net, pooled_net, residual_net
 from tests.pairs import identity_alignment, perturbed, without_units
 
 
@@ -68,7 +69,7 @@ def test_never_proves_what_is_false():
     for seed in range(6):
         network = wide(seed)
         _, attacked = gap(network)
-        outcome = search([network], HALF, above(-attacked - 1e-4))
+        outcome = search([network], HALF, above(-attacked - 1e-4), max_leaves=200)
         assert not outcome.decided
         if outcome.point is not None:
             assert evaluate(network, outcome.point[None].astype(np.float64))[0, 0] < attacked + 1e-3
@@ -125,20 +126,21 @@ def test_pairs():
 
 
 def test_clauses_with_several_rows():
-    """One of three rows is positive at every point, none of them everywhere."""
-    network = wide(4, outputs=2)
-    rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
-    points = np.random.default_rng(0).uniform(*HALF, size=(20_000, 6))
-    values = evaluate(network, points) @ rows.T
-    least, alone = float(values.max(axis=1).min()), float(values.min(axis=0).max())
-    assert not search([network], HALF, Property(rows, np.full(3, -1e-3 - least), ((0, 1, 2),))).decided
-    prop = Property(rows, np.full(3, 0.5 * (least - alone) - least), ((0, 1, 2),))
-    outcome = search([network], HALF, prop)
+    """|x| + .1 as the larger of x + .1 and .1 - x: in each half of the region another row is positive."""
+    ops = (
+        Dense(np.array([[1.0], [-1.0]]), np.zeros(2)),
+        Relu(),
+        Dense(np.array([[1.0, -1.0], [-1.0, 1.0]]), np.zeros(2)),
+    )
+    network, box = chain((1,), *ops), (-np.ones(1), np.ones(1))
+    assert not search([network], box, Property(np.eye(2), np.full(2, -0.1), ((0, 1),))).decided
+    prop = Property(np.eye(2), np.full(2, 0.1), ((0, 1),))
+    outcome = search([network], box, prop)
     assert outcome.decided, outcome.limit
     (tree,) = outcome.trees
-    assert len({row for node, row in zip(tree.nodes, tree.units, strict=True) if node == LEAF}) > 1
+    assert {row for node, row in zip(tree.nodes, tree.units, strict=True) if node == LEAF} == {0, 1}
     certificate = Certificate("crown", outcome.slopes, trees=outcome.trees)
-    assert margin_by_cases([network], *HALF, prop, certificate, "float32") > 0
+    assert margin_by_cases([network], *box, prop, certificate, "float32") > 0
 
 
 def test_top_one_equivalence():

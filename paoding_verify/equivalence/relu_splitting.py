@@ -32,7 +32,7 @@ def split_relus(engines: PairEngines, job: PairJob) -> None:
         except UnsupportedOpError as error:
             outcome = CaseOutcome(False, limit=str(error))
         job.attack = min(job.attack, outcome.attack)
-        job.limit = outcome.limit or job.limit
+        job.limit = "; ".join(filter(None, (job.limit, outcome.limit)))
         if outcome.point is not None:
             job.limit = f"a point with margin {outcome.attack:.3g} is not reproduced by onnxruntime"
             try_witness(engines, job, outcome.point, "relu-splitting")

@@ -17,7 +17,7 @@ def split_relus(engines: Engines, job: Job) -> None:
     with shared_time([job]):
         outcome = _search(engines, job)
         job.attack = min(job.attack, outcome.attack)
-        job.limit = outcome.limit or job.limit
+        job.limit = "; ".join(filter(None, (job.limit, outcome.limit)))
         if outcome.point is not None:
             try_witness(engines, job, outcome.point, "relu-splitting")
             job.limit = f"a point with margin {outcome.attack:.3g} is not reproduced by onnxruntime"
