@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from paoding_verify.errors import ConfigError
-from paoding_verify.pruning.budget import plan_removals, shifted_counts, split_steps
+from paoding_verify.pruning.budget import plan_removals, shifted_counts, shifted_quotas, split_steps, whole_counts
 from paoding_verify.pruning.groups import find_units
 from tests.networks import chain, conv_net, dense_net, random_dense, residual_net
 
@@ -76,3 +76,16 @@ def test_shifted_counts_give_nothing_back_and_keep_an_atom_of_each_group():
     units = find_units(dense_net(0, (6, 20, 20, 4)))
     assert shifted_counts(units.groups, (0, 15), (10, 11), (1.0, 1.0))[1] >= 15
     assert shifted_counts(units.groups, (18, 0), (19, 5), (9.0, 1.0)) == (19, 5)
+
+
+def test_small_steps_follow_the_weights_although_each_is_rounded():
+    groups = find_units(dense_net(0, (6, 24, 24, 4))).groups
+    quotas: tuple[float, ...] = (0.0, 0.0)
+    done = (0, 0)
+    for step in range(1, 9):
+        planned = (step, step)
+        quotas = shifted_quotas(groups, quotas, planned, (2.0, 0.8))
+        done, before = whole_counts(groups, quotas, planned, done), done
+        assert sum(done) == 2 * step
+        assert all(a <= b for a, b in zip(before, done, strict=True))
+    assert done == (11, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-__all__ = ["add_effort", "add_model", "add_output", "add_pruning", "add_regions", "given_settings"]
+__all__ = ["add_effort", "add_finetuning", "add_model", "add_output", "add_pruning", "add_regions", "given_settings"]
 
 SETTINGS = (
     "eps",
@@ -77,6 +77,20 @@ def add_pruning(parser: argparse.ArgumentParser) -> None:
         "--anchor-eps", metavar="E", type=float, help="radius of the pruner's own boxes (default: found by itself)"
     )
     group.add_argument("--trace", metavar="T.json", type=Path, help="also write the record of the pruning there")
+
+
+def add_finetuning(parser: argparse.ArgumentParser) -> None:
+    """Training after pruning."""
+    group = parser.add_argument_group("fine-tuning")
+    group.add_argument(
+        "--finetune", metavar="DATA.npz", help="labelled rows to train on after pruning; those inside audited regions "
+        "are left out",
+    )  # fmt: skip
+    group.add_argument(
+        "--objective", metavar="O", help="natural, adversarial or certified training (default certified)"
+    )
+    group.add_argument("--finetune-eps", metavar="E", type=float, help="its radius (default: the largest eps)")
+    group.add_argument("--finetune-epochs", metavar="N", type=int, help="passes over the rows (default 5)")
 
 
 def add_effort(parser: argparse.ArgumentParser) -> None:

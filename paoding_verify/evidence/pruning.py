@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Candidate", "DistilRecord", "HeldOut", "Move", "PruneStep", "PruneTrace"]
+__all__ = ["Candidate", "DistilRecord", "FinetuneRecord", "HeldOut", "Move", "PruneStep", "PruneTrace", "StageMetrics"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,50 @@ class DistilRecord:
 
 
 @dataclass(frozen=True)
+class FinetuneRecord:
+    """How a network was trained further after pruning."""
+
+    objective: str
+    """natural, adversarial or certified."""
+    eps: float
+    """Radius of the training boxes in input units; natural training does not look at it."""
+    epochs: int
+    seed: int
+    source: str
+    """File of the training rows. Untrusted text."""
+    num_rows: int
+    """Rows trained on."""
+    sha256: str
+    """Digest of these rows, inputs and labels, in the order of the file."""
+    losses: tuple[float, ...]
+    """Mean loss of every epoch."""
+    num_excluded: int | None = None
+    """Rows left out because they lie in a region of the audit; None: the regions were not known."""
+    audited_sha256: str | None = None
+    """Digest of these regions, whatever their order."""
+
+
+@dataclass(frozen=True)
+class StageMetrics:
+    """Figures of one stage of pruning over rows held out from training. Fractions of `num_inputs`.
+
+    They come from the search engines alone and were not proved a second time.
+    """
+
+    stage: str
+    """original, pruned or fine-tuned."""
+    eps: float
+    num_inputs: int
+    natural_accuracy: float
+    empirical_robust_accuracy: float
+    """Classified as the label, and no attack found a point that is not."""
+    certified_accuracy: float
+    """Every margin bounded above 0 by `method`."""
+    method: str
+    """Bound method, the same at every stage."""
+
+
+@dataclass(frozen=True)
 class PruneTrace:
     """Record of a pruning run."""
 
@@ -108,7 +152,7 @@ class PruneTrace:
     target_sparsity: float
     """Asked for, of what `sparsity_of` names."""
     sparsity: float
-    """Reached: removed units / units of the original."""
+    """Reached: removed units / units of the original; if `sparsity_of` is weights, zero weights / parameters."""
     steps: tuple[PruneStep, ...]
     alignment: tuple[tuple[int, ...], ...]
     """For each activation layer, the original's units that were kept, in the pruned network's order."""
@@ -120,7 +164,8 @@ class PruneTrace:
     distilled: DistilRecord | None = None
     """Training after pruning; None: there was none."""
     sparsity_of: str = "units"
-    """What the target counts: units, parameters or macs (multiply-accumulate operations)."""
+    """What the target counts: units, parameters or macs (multiply-accumulate operations), all of which are removed; or
+    weights, set to zero in place, of all parameters."""
     max_certified_drop: float | None = None
     """Budget: certified accuracy on held-out anchors that pruning might cost; None: there was none."""
     held_out: HeldOut | None = None
@@ -129,3 +174,7 @@ class PruneTrace:
     """What a reader of these figures has to know. Whole sentences."""
     stopped: str = ""
     """Why the run ended before its target; empty: it did not."""
+    finetuning: FinetuneRecord | None = None
+    """None: the network was not trained after pruning."""
+    stages: tuple[StageMetrics, ...] = ()
+    """Before pruning, after pruning, after fine-tuning; empty without fine-tuning."""

@@ -25,7 +25,7 @@ import numpy as np
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.pruning import Move, PruneStep
 from paoding_verify.network.graph import Array, Float32Array, Network
-from paoding_verify.pruning.budget import shifted_counts
+from paoding_verify.pruning.budget import shifted_counts, shifted_quotas, whole_counts
 from paoding_verify.pruning.compensation import best_partners, merge, refit
 from paoding_verify.pruning.groups import UnitGroup
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem, moves_of
@@ -81,8 +81,10 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
         raise ConfigError("the hard floor keeps certified anchors certified, and the original has none; leave it out")
     state = _State(problem.original, frozenset(), problem.targets, problem.signal.baseline, 0.0)
     steps: list[PruneStep] = []
+    quotas: tuple[float, ...] = (0.0,) * len(problem.units.groups)
     for planned in problem.plan:
-        aim = _split(problem, state, planned, config)
+        quotas = _split(problem, state, quotas, planned, config)
+        aim = goal = whole_counts(problem.units.groups, quotas, planned, _done(problem, state))
         while (done := _done(problem, state)) != aim:
             start = time.perf_counter()
             temperature = _temperature(problem, state, config)
@@ -94,17 +96,17 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
                     float(state.margins.mean()), time.perf_counter() - start,
                 )
             )  # fmt: skip
-            if not accepted:
-                aim = tuple((before + after) // 2 for before, after in zip(done, aim, strict=True))
-                if aim == done:
-                    return PruneOutcome(state.network, state.removed, tuple(steps), stopped=_farewell(problem, state))
+            halfway = tuple((before + after) // 2 for before, after in zip(done, aim, strict=True))
+            aim = goal if accepted else halfway
+            if not accepted and halfway == done:
+                return PruneOutcome(state.network, state.removed, tuple(steps), stopped=_farewell(problem, state))
     return PruneOutcome(state.network, state.removed, tuple(steps))
 
 
 def _farewell(problem: PruneProblem, state: _State) -> str:
     return (
-        f"at a sparsity of {problem.sparsity(state.removed):.4f} every proposal would have cost an anchor its "
-        f"certificate, and the hard floor forbids that"
+        f"at a sparsity of {problem.sparsity(state.removed):.4f} every proposal tried would have cost an anchor "
+        f"its certificate, and the hard floor forbids that"
     )
 
 
@@ -113,11 +115,17 @@ def _done(problem: PruneProblem, state: _State) -> tuple[int, ...]:
     return tuple(len(state.removed & set(group.atoms)) for group in problem.units.groups)
 
 
-def _split(problem: PruneProblem, state: _State, planned: Sequence[int], config: AnnealingConfig) -> tuple[int, ...]:
-    """Cumulative removals after this step: as many units as planned, fewer from layers that turn out sensitive."""
+def _split(
+    problem: PruneProblem, state: _State, quotas: Sequence[float], planned: Sequence[int], config: AnnealingConfig
+) -> tuple[float, ...]:
+    """Cumulative removals after this step: as many units as planned, fewer from layers that turn out sensitive.
+
+    They are real numbers that go on from those of the step before, so that what one step rounds away the next makes up
+    for: with few units a step, rounding would otherwise undo every shift.
+    """
     groups, done = problem.units.groups, _done(problem, state)
     if config.sensitivity == 0 or len(groups) == 1:
-        return tuple(planned)
+        return tuple(map(float, planned))
     even = shifted_counts(groups, done, planned, [1.0] * len(groups))
     rises = []
     for k in range(len(groups)):
@@ -126,7 +134,7 @@ def _split(problem: PruneProblem, state: _State, planned: Sequence[int], config:
         rises.append(max(energy - state.energy, 0.0) / max(even[k] - done[k], 1) * len(groups[k].atoms))
     usual = float(np.mean(rises))
     weights = [min(max(((usual + 1e-9) / (rise + 1e-9)) ** config.sensitivity, 0.5), 2.0) for rise in rises]
-    return shifted_counts(groups, done, planned, weights)
+    return shifted_quotas(groups, quotas, planned, weights)
 
 
 def _temperature(problem: PruneProblem, state: _State, config: AnnealingConfig) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from paoding_verify.errors import ConfigError
 from paoding_verify.pruning.groups import UnitGroup, UnitMap
 
-__all__ = ["plan_removals", "shifted_counts", "split_steps", "tilted_counts"]
+__all__ = ["plan_removals", "shifted_counts", "shifted_quotas", "split_steps", "tilted_counts", "whole_counts"]
 
 
 def plan_removals(units: UnitMap, num_units: int, target_sparsity: float) -> tuple[int, ...]:
@@ -69,17 +69,35 @@ def shifted_counts(
     many units as `counts` does, or the nearest number that whole atoms make. Every group keeps an atom, none gets one
     back. Shapes: done, counts, weights (groups,), weights above 0.
     """
-    wanted = sum(count * g.multiplicity for count, g in zip(counts, groups, strict=True))
+    return whole_counts(groups, shifted_quotas(groups, done, counts, weights), counts, done)
+
+
+def shifted_quotas(
+    groups: Sequence[UnitGroup], start: Sequence[float], counts: Sequence[int], weights: Sequence[float]
+) -> tuple[float, ...]:
+    """As `shifted_counts`, before rounding: real-valued shares of atoms, from which a later step can go on."""
+    wanted = _num_units(groups, counts)
     low, high = 0.0, 1.0 / min(weights)
     for _ in range(60):
         pace = (low + high) / 2
-        quotas = [
+        quotas = tuple(
             min(gone + pace * weight * len(g.atoms), len(g.atoms) - 1.0)
-            for gone, weight, g in zip(done, weights, groups, strict=True)
-        ]
+            for gone, weight, g in zip(start, weights, groups, strict=True)
+        )
         total = sum(quota * g.multiplicity for quota, g in zip(quotas, groups, strict=True))
         low, high = (pace, high) if total < wanted else (low, pace)
-    return _nearest_counts(groups, quotas, wanted, done)
+    return quotas
+
+
+def whole_counts(
+    groups: Sequence[UnitGroup], quotas: Sequence[float], counts: Sequence[int], done: Sequence[int]
+) -> tuple[int, ...]:
+    """Whole numbers near the quotas, at least `done`, that take as many units as `counts`, or the nearest number."""
+    return _nearest_counts(groups, quotas, _num_units(groups, counts), done)
+
+
+def _num_units(groups: Sequence[UnitGroup], counts: Sequence[int]) -> int:
+    return sum(count * g.multiplicity for count, g in zip(counts, groups, strict=True))
 
 
 def _quotas(groups: Sequence[UnitGroup], wanted: int) -> list[float]:
@@ -105,7 +123,9 @@ def _nearest_counts(
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
     for group, quota, floor in zip(groups, quotas, floors or [0] * len(groups), strict=True):
         grown: dict[int, tuple[float, tuple[int, ...]]] = {}
-        for count in range(max(floor, int(quota) - reach), min(len(group.atoms) - 1, int(quota) + reach) + 1):
+        for count in range(
+            max(floor, int(quota) - reach), min(len(group.atoms) - 1, max(floor, int(quota) + reach)) + 1
+        ):
             for total, (cost, counts) in best.items():
                 key, value = total + count * group.multiplicity, (cost + (count - quota) ** 2, (*counts, count))
                 if key not in grown or value < grown[key]:

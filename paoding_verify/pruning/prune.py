@@ -26,6 +26,7 @@ from paoding_verify.pruning.portfolio import portfolio
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.random_choice import random_choice
 from paoding_verify.pruning.targets import unit_sparsity
+from paoding_verify.pruning.unstructured import UNSTRUCTURED, prune_weights
 from paoding_verify.regions import Region
 from paoding_verify.task import Progress
 
@@ -44,7 +45,7 @@ METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
     "paoding-legacy-impact": legacy_impact,
     "paoding-legacy-stochastic": legacy_stochastic,
 }
-"""What `method` may name; each decides what to remove, and how to make up for it."""
+"""What `method` may name besides the `UNSTRUCTURED` methods; each decides what to remove, and how to make up for it."""
 
 _DISTILLED = ("obs",)
 """Methods that end with training on synthetic inputs; a portfolio does so by itself."""
@@ -79,24 +80,22 @@ def prune(  # noqa: PLR0913 - the whole front door
     no anchor loses its certificate: the method paoding then stops early rather than break one, and the trace says so.
     `step` is the share of each layer that the paoding-legacy methods remove at once; these may miss the target, as the
     tool did that they repeat. The same arguments give the same network, bit by bit, on the same machine. All parameters
-    of the result are float32 numbers.
+    of the result are float32 numbers. The methods lwm and lwm-layer remove no unit: they set the smallest weights to
+    zero, round(target_sparsity * parameters) of them.
     Raises: ConfigError on an unknown method, on an option of another method, or on a target that cannot be reached;
     RegionError on unusable regions; InputError on unusable inputs.
     Source: arXiv 2204.00783.
     """
+    options = options or PruneOptions()
+    _check_options(method, options, step=step, hard_floor=hard_floor)
     if seed < 0:
         raise ConfigError(f"the seed must be at least 0; got {seed}")
+    if method in UNSTRUCTURED:
+        if inputs is not None:
+            raise ConfigError(f"{method} looks at weights alone and learns from no inputs; leave them out")
+        return PruneResult(*prune_weights(original, target_sparsity, method=method, seed=seed))
     if original.num_outputs < 2:
         raise ConfigError("pruning is steered by margins between classes: the network needs at least two outputs")
-    options = options or PruneOptions()
-    if method not in METHODS:
-        raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
-    _check_options(method, step=step, hard_floor=hard_floor)
-    if options.sparsity_of != "units" and method not in _KEEP_PLAN:
-        raise ConfigError(
-            f"{method} shifts removals between layers, so that it cannot hit a target of {options.sparsity_of}; choose "
-            f"one of {', '.join(_KEEP_PLAN)}"
-        )
     original = as_float32(original)
     units = find_units(original)
     sparsity = _share_of_units(original, units, target_sparsity, options)
@@ -127,13 +126,27 @@ def _share_of_units(original: Network, units: UnitMap, target: float, options: P
     return sparsity
 
 
-def _check_options(method: str, *, step: float | None, hard_floor: bool) -> None:
+def _check_options(method: str, options: PruneOptions, *, step: float | None, hard_floor: bool) -> None:
+    """Raises: ConfigError on an unknown method, or on an option that it does not have."""
+    if method not in METHODS and method not in UNSTRUCTURED:
+        raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join([*METHODS, *UNSTRUCTURED])}")
     if step is not None and not method.startswith("paoding-legacy-"):
         raise ConfigError(f"a step size belongs to the paoding-legacy methods, and {method} has none; leave it out")
     if step is not None and not 0.0 < step <= 1.0:
         raise ConfigError(f"the step must be a share of a layer's units, above 0 and at most 1; got {step}")
     if hard_floor and method != "paoding":
         raise ConfigError(f"the hard floor belongs to the method paoding; {method} keeps no anchor certified")
+    if method in UNSTRUCTURED:
+        if options.max_certified_drop is not None or options.eps is not None or options.sparsity_of == "macs":
+            raise ConfigError(
+                f"{method} sets a share of the parameters to zero and measures nothing: a certified budget, a radius "
+                "and a target of macs are for other methods"
+            )
+    elif options.sparsity_of != "units" and method not in _KEEP_PLAN:
+        raise ConfigError(
+            f"{method} shifts removals between layers, so that it cannot hit a target of {options.sparsity_of}; choose "
+            f"one of {', '.join(_KEEP_PLAN)}"
+        )
 
 
 def _method(name: str, options: PruneOptions, *, distil: bool) -> Callable[[PruneProblem], PruneOutcome]:

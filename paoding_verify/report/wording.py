@@ -42,7 +42,9 @@ METHODS = {
     "crown": MethodText("Linear bounds propagated backwards (auto_LiRPA).", "incomplete"),
     "alpha-crown": MethodText("CROWN with optimised slopes (auto_LiRPA).", "incomplete"),
     "input-splitting": MethodText("Splits the region and bounds every part.", "complete in the limit"),
-    "branch-and-bound": MethodText("Splits unstable ReLUs and bounds every branch.", "complete for ReLU networks"),
+    "relu-splitting": MethodText(
+        "Splits unstable ReLUs and bounds every case.", "complete for ReLU networks, up to its limits"
+    ),
     "both-robust": MethodText("Both networks are bounded for the same class.", "incomplete"),
     "differential-crown": MethodText("Joint linear bounds of both networks and their difference.", "incomplete"),
     "smt": MethodText("Satisfiability modulo linear real arithmetic (z3).", "complete for ReLU networks"),
@@ -126,6 +128,9 @@ def _proofs(result: AuditResult) -> str:
 
 def pruning_words(trace: PruneTrace) -> list[str]:
     """How far the pruner was to go, how far it went, and what its own figures are worth."""
+    if trace.sparsity_of == "weights":
+        reached, asked = percent(trace.sparsity), percent(trace.target_sparsity)
+        return [f"{reached} of the parameters are weights at zero; {asked} were asked for.", *trace.warnings]
     units = f"{percent(trace.sparsity)} of the units were removed"
     if trace.max_certified_drop is not None:
         sentences = [f"{units}: as far as a certified budget of {percent(trace.max_certified_drop)} was seen to allow."]

@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     options.add_regions(parser)
     options.add_pruning(parser)
+    options.add_finetuning(parser)
     options.add_effort(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.auditing.bundle import refuse_occupied, write
     from paoding_verify.auditing.policy import Policy
     from paoding_verify.auditing.run import audit
+    from paoding_verify.cli.finetuning import finetuned, training_rows
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
     from paoding_verify.cli.output import write_whole
     from paoding_verify.cli.progress import reporting
@@ -43,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(args)
     policy = Policy.load(args.policy) if args.policy else Policy.default()
     refuse_occupied(args.output)
-    for option in ("trace", "inputs"):
+    for option in ("trace", "inputs", "finetune"):
         if args.pruned and getattr(args, option):
             raise ConfigError(
                 f"--{option} belongs to a pruning; with --pruned nothing is pruned: leave one of them out"
             )
     original = read_model(args.original, args)
     regions = read_regions(original, args, config)
-    inputs = pruner_inputs(original, args)
+    inputs, rows = pruner_inputs(original, args), training_rows(original, args)
     if inputs is not None:
         config = replace(config, data_split=refuse_shared(regions, inputs))
     with reporting(args.quiet) as progress:
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
             pruned, trace = read_model(args.pruned, args), None
         else:
             found = prune_as_asked(original, inputs, config, progress=progress)
+            if rows is not None:
+                found = finetuned(original, found, rows, args, config, audited=regions, progress=progress)
             pruned, trace = found.network, found.trace
         result = audit(original, pruned, regions, policy=policy, config=config, trace=trace, progress=progress)
     folder = write(result, args.output)

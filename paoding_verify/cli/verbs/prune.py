@@ -23,11 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
     options.add_pruning(parser)
     options.add_model(parser)
+    options.add_finetuning(parser)
     options.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the pruned network; nothing else is read but --inputs, the pruner uses anchors of its own."""
+    """Writes the pruned network; the pruner uses anchors of its own, only --inputs and --finetune look at data."""
+    from paoding_verify.cli.finetuning import finetuned, training_rows
     from paoding_verify.cli.inputs import read_model, read_settings
     from paoding_verify.cli.output import write_whole
     from paoding_verify.cli.progress import reporting
@@ -41,9 +43,11 @@ def run(args: argparse.Namespace) -> int:
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"the folder {path.parent} does not exist: make it, or name another file than {path}")
     original = read_model(args.original, args)
-    inputs = pruner_inputs(original, args)
+    inputs, rows = pruner_inputs(original, args), training_rows(original, args)
     with reporting(args.quiet) as progress:
         found = prune_as_asked(original, inputs, config, step=args.step, hard_floor=args.hard_floor, progress=progress)
+        if rows is not None:
+            found = finetuned(original, found, rows, args, config, audited=None, progress=progress)
     files = {args.output: shipped_onnx(found.network)}
     write_whole(files | ({args.trace: dumps(found.trace).encode()} if args.trace else {}))
     tell_warnings(found.trace)
@@ -53,9 +57,16 @@ def run(args: argparse.Namespace) -> int:
         before, after = (" ".join(map(str, n.num_units)) for n in (original, found.network))
         if found.trace.stopped:
             print(f"ended early: {found.trace.stopped}")
-        print(f"sparsity {found.trace.sparsity:.1%}: units {before} -> {after}")
+        what = "parameters" if found.trace.sparsity_of == "weights" else "units"
+        print(f"sparsity {found.trace.sparsity:.1%} of {what}: units {before} -> {after}")
         for candidate in found.trace.candidates:
             chosen = "  (chosen)" if candidate.chosen else ""
             print(f"  {candidate.name}: margins drop by {candidate.signal:.4g}{chosen}")
+        for stage in found.trace.stages:
+            print(
+                f"{stage.stage}: natural {stage.natural_accuracy:.1%}, empirical robust "
+                f"{stage.empirical_robust_accuracy:.1%}, certified {stage.certified_accuracy:.1%} (not re-proved) at "
+                f"eps {stage.eps:g}"
+            )
         print(f"pruned network: {args.output}")
     return 0
