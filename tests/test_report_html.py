@@ -194,7 +194,7 @@ def test_figures_by_stage_stand_in_the_results_and_are_not_passed_off_as_proved(
     assert re.sub("<.*?>", "|", row) == "|0.1|200|90.0 %|62.0 %|20.0 %|crown-ibp|25.0 %"
     assert "they were not proved a second time" in results
     text = Page(render_html(result)).text
-    assert "of parameters reached" in text
+    assert "of the parameters are weights at zero" in text
     assert "9,000 rows of train.npz" in text
     assert "Figures by stage" not in render_html(audit_example(Outcome.PASS, (0.01,), 4))
 

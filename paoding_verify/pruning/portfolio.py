@@ -32,8 +32,8 @@ class PortfolioConfig:
 
     members: tuple[Member, ...] = MEMBERS
     """In the order in which they are tried while the effort lasts; the first always runs."""
-    effort_macs: float = 1.2e12
-    """Multiply-accumulate operations that the members may take together, by estimate; half a minute of one core."""
+    effort_macs: float = 8e11
+    """Multiply-accumulate operations that the members may take together, by estimate; about 20 s of one core."""
     num_distilled: int = 1
     """Best candidates that are distilled."""
     distillation: DistilConfig = field(default_factory=DistilConfig)
