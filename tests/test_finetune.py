@@ -26,6 +26,7 @@ from paoding_verify.network.torch_out import to_module
 from paoding_verify.network.transform import with_normalisation
 from paoding_verify.pruning.finetune import finetune
 from paoding_verify.pruning.objectives import OBJECTIVES, Recipe
+from paoding_verify.pruning.options import PruneOptions
 from paoding_verify.pruning.prune import PruneResult, prune
 from paoding_verify.pruning.refine import refine, split_rows
 from paoding_verify.pruning.unstructured import UNSTRUCTURED, kept_weights, zero_share
@@ -269,6 +270,17 @@ def test_the_split_is_claimed_only_for_the_regions_that_were_kept_out():
     assert "(2) were left out of training" in words[0]
     assert all("is not known" in text for text in words[1:])
     assert all("Fine-tuning trained on" in text for text in words)
+    told = audit(network, refined.network, regions, config=replace(config, data_split="Told."), trace=refined.trace)
+    assert told.provenance.data_split.startswith("Told. Fine-tuning trained on")
+
+
+def test_a_budget_measured_before_training_is_not_passed_off_as_one_of_the_result():
+    network, data = small_net(), classes(30)
+    options = PruneOptions(max_certified_drop=0.9, eps=0.01)
+    found = prune(network, method="random", options=options)
+    refined = refine(network, found, data, objective="natural", eps=EPS, epochs=1)
+    assert found.trace.warnings == refined.trace.warnings[:-1]
+    assert "before fine-tuning" in refined.trace.warnings[-1]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.pruning import PruneTrace
 from paoding_verify.network.graph import Conv2d, Dense, Network, parameters
 from paoding_verify.network.onnx_out import to_onnx
+from paoding_verify.pruning.options import PruneOptions
 from paoding_verify.pruning.prune import prune
 from paoding_verify.pruning.unstructured import UNSTRUCTURED, kept_weights, zero_share
 from tests.networks import conv_net, dense_net, residual_net
@@ -65,3 +66,17 @@ def test_targets_that_cannot_be_reached_are_config_errors():
         prune(dense_net(0), target_sparsity=1.0, method="lwm")
     with pytest.raises(ConfigError, match="of the 258 parameters are weights"):
         prune(dense_net(0), target_sparsity=0.95, method="lwm")
+
+
+@pytest.mark.parametrize(
+    "options", [PruneOptions(sparsity_of="macs"), PruneOptions(max_certified_drop=0.1), PruneOptions(eps=0.01)]
+)
+def test_options_that_zero_weights_cannot_honour_are_config_errors(options):
+    with pytest.raises(ConfigError, match="are for other methods"):
+        prune(dense_net(0), method="lwm", options=options)
+
+
+def test_inputs_are_refused_where_nothing_is_learnt_from_them():
+    network = dense_net(0)
+    with pytest.raises(ConfigError, match="learns from no inputs"):
+        prune(network, method="lwm", inputs=np.zeros((2, *network.input_shape), np.float32))
