@@ -41,7 +41,7 @@ METHODS = {
     "alpha-crown": MethodText("CROWN with optimised slopes (auto_LiRPA).", "incomplete"),
     "input-splitting": MethodText("Splits the region and bounds every part.", "complete in the limit"),
     "relu-splitting": MethodText(
-        "Splits unstable ReLUs and bounds every case.", "complete for ReLU networks, up to its limits"
+        "Splits unstable ReLUs and bounds every case.", "nearly complete for ReLU networks, up to its limits"
     ),
     "both-robust": MethodText("Both networks are bounded for the same class.", "incomplete"),
     "differential-crown": MethodText("Joint linear bounds of both networks and their difference.", "incomplete"),
