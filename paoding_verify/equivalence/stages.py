@@ -78,7 +78,10 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> No
     """Both networks certified for the class they give the centre; only for jobs where these classes agree.
 
     Plain CROWN is proved again from the class alone. Slopes of alpha-CROWN travel as those of a pair without alignment.
+    Where auto_LiRPA has no bounds, the joint bounds that follow have to do.
     """
+    if engines.single is None:
+        return
     with shared_time(jobs):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         wanted = [predicts(job.label or 0, engines.original.num_outputs) for job in jobs]

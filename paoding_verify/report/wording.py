@@ -38,6 +38,7 @@ METHODS = {
     "ibp": MethodText("Interval bound propagation (auto_LiRPA).", "incomplete"),
     "crown-ibp": MethodText("CROWN for the output, intervals inside (auto_LiRPA).", "incomplete"),
     "crown": MethodText("Linear bounds propagated backwards (auto_LiRPA).", "incomplete"),
+    "checker": MethodText("The checker's own linear bounds, where auto_LiRPA has none.", "incomplete"),
     "alpha-crown": MethodText("CROWN with optimised slopes (auto_LiRPA).", "incomplete"),
     "input-splitting": MethodText("Splits the region and bounds every part.", "complete in the limit"),
     "relu-splitting": MethodText(
