@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; users see a traceback only with --debug."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
-    args.command_line = " ".join(["paoding-verify", *arguments])
+    args.command_line = shlex.join(["paoding-verify", *arguments])
     if not args.debug:
         _calm_libraries()
     try:
