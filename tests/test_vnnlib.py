@@ -279,7 +279,8 @@ def test_mnist_specification_is_the_ball_around_its_image(data_dir: Path, name: 
 
 
 def test_strings_and_quoted_symbols_are_words_and_never_conditions(tmp_path: Path) -> None:
-    hidden = '(set-info :source "two ""quotes"" ; and (assert (>= Y_0 5)) )")\n(set-info :x |a ( ; " b\n(assert (<= Y_0 1))|)'
+    hidden = '(set-info :source "two ""quotes"" ; and (assert (>= Y_0 5)) )")\n'
+    hidden += '(set-info :x |a ( ; " b\n(assert (<= Y_0 1))|)'
     plain, quoted = box("0", "1") + "(assert (>= Y_0 3))", f"{hidden}\n{box('0', '1')}(assert (>= Y_0 3))"
     ((_, expected),), ((_, held),) = read(tmp_path, plain), read(tmp_path, quoted)
     np.testing.assert_array_equal(held.offsets, expected.offsets)

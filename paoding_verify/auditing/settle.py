@@ -18,7 +18,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
     """One finding per task, in order. A batch in which an engine fails is halved until the failing tasks stand alone;
     those become claims without a verdict, whose reason is the error.
 
-    Raises: InputError, MissingComponentError, SoundnessError: they concern the whole run.
+    Raises: InputError, MissingComponentError, SoundnessError, ImportError: they concern the whole run.
     """
     if not tasks:
         return []
@@ -26,7 +26,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
         findings = list(cascade(tasks))
         _check(tasks, findings)
         return findings
-    except (InputError, MissingComponentError, SoundnessError):
+    except (InputError, MissingComponentError, SoundnessError, ImportError):
         raise
     except Exception as error:
         if len(tasks) == 1:

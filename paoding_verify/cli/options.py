@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_effort", "add_model", "add_output", "add_regions", "given_settings"]
+__all__ = ["add_effort", "add_force", "add_model", "add_output", "add_regions", "given_settings"]
 
 SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "seed", "timeout_s", "smt_samples")
 """Options that are fields of AuditConfig or SearchConfig."""
@@ -47,6 +47,11 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     group.add_argument("--timeout", metavar="SECONDS", type=float, dest="timeout_s", help="per claim (default 30)")
     group.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Whether existing files may be overwritten."""
+    parser.add_argument("--force", action="store_true", help="overwrite existing files (never a folder or an input)")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,9 @@
 """Plain data to JSON and back, driven by the types of the dataclasses alone.
 
 Reading is strict, because files come from strangers: every field must be there with its declared type, nothing else
-may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None. A class may
-name properties in `DERIVED`: they are written in front of the fields, and what a file says of them must follow from it.
+may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None. A class
+may name properties in `DERIVED`: they are written in front of the fields, and a file must state what
+follows from these.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def to_plain(value: Any) -> Any:
     `metadata={"plain": False}` are left out.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: to_plain(getattr(value, name)) for name in (*derived_names(type(value)), *plain_names(type(value)))}
+        return {
+            name: to_plain(getattr(value, name)) for name in (*derived_names(type(value)), *plain_names(type(value)))
+        }
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):

@@ -8,7 +8,9 @@ from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Outcome
 from paoding_verify.report.text import count, number
 
-__all__ = ["KIND_NAMES", "METHODS", "MethodText", "decision", "explanation", "headline", "method_text"]
+__all__ = ["KIND_NAMES", "METHODS", "MethodText", "decision", "explanation", "headline", "method_text",
+    "only_specifications", "subject_name",
+]
 
 KIND_NAMES = {
     "top1_robust": "top-1 robustness",
@@ -53,8 +55,20 @@ def method_text(name: str) -> MethodText:
     return METHODS.get(name, MethodText("No description is available for this engine.", "not stated"))
 
 
+def subject_name(subject: str, result: AuditResult) -> str:
+    """original, pruned or pair; where there is one network, it is the network."""
+    return "network" if len(result.models) == 1 and subject == "original" else subject
+
+
+def only_specifications(result: AuditResult) -> bool:
+    """Whether every claim is about a VNN-LIB specification."""
+    return bool(result.claims) and all(claim.kind == "vnnlib" for claim in result.claims)
+
+
 def headline(result: AuditResult) -> str:
     """The title of the report for its mode."""
+    if only_specifications(result):
+        return "Check of a network against its specification"
     titles = {"audit": "Audit of a pruned network", "certify": "Certification of a network"}
     return titles.get(result.mode, "Comparison of two networks")
 
@@ -89,21 +103,27 @@ def explanation(result: AuditResult) -> list[str]:
         "audit": "This report checks a network that was made smaller by pruning against the network it came from.",
         "certify": "This report checks how far one network keeps its answers when its input changes slightly.",
     }.get(result.mode, "This report checks whether two networks answer alike.")
+    if only_specifications(result):
+        what = "This report checks whether one network can do what its specification calls unsafe."
+        extent = "every input of a box that the specification describes"
+    else:
+        extent = "an original input together with all the ways in which it may change"
     sentences = [what]
     sentences.append(
         f"It puts {count(total, 'claim')} to the test. A claim covers every input of a region, not a sample of them: "
-        f"an original input together with all the ways in which it may change."
+        f"{extent}."
     )
     if counts["certified"]:
         sentences.append(_proofs(result))
     if counts["violated"]:
         sentences.append(
-            f"For {count(counts['violated'], 'claim')} a counterexample exists: a concrete input on which the "
-            f"delivered model files break the claim."
+            f"{count(counts['violated'], 'claim is', 'claims are')} refuted by a counterexample: a concrete input on "
+            f"which the delivered model files break the claim."
         )
     if counts["unknown"]:
+        they = "it" if counts["unknown"] == 1 else "they"
         sentences.append(
-            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample, so they "
+            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample, so {they} "
             f"must not be read as good news."
         )
     if counts["error"]:
@@ -114,9 +134,12 @@ def explanation(result: AuditResult) -> list[str]:
 def _proofs(result: AuditResult) -> str:
     proved = [c for c in result.claims if c.verdict is not None and c.verdict.value == "CERTIFIED"]
     again = sum(c.rechecked for c in proved)
-    first = f"For {count(len(proved), 'claim')} there is a mathematical proof"
+    if len(proved) == 1:
+        start = "One claim is proved mathematically, "
+        if again:
+            return f"{start}and a second, independent program has confirmed the proof."
+        return f"{start}but the independent checker has not confirmed the proof. Do not rely on it."
+    start = f"{count(len(proved), 'claim')} are proved mathematically, "
     if again == len(proved):
-        return f"{first}, and a second, independent program has confirmed every one of these proofs."
-    return (
-        f"{first}, but only {again} of these proofs were confirmed by the independent checker. Do not rely on the rest."
-    )
+        return f"{start}and a second, independent program has confirmed every one of these proofs."
+    return f"{start}but the independent checker has confirmed only {again} of these proofs. Do not rely on the rest."

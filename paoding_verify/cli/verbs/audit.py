@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="DIR", required=True, type=Path, help="folder of the bundle; new or empty"
     )
     parser.add_argument("--policy", metavar="policy.toml", help="thresholds (default: the built-in policy)")
+    options.add_force(parser)
     options.add_model(parser)
     options.add_regions(parser)
     group = parser.add_argument_group("pruning")
@@ -31,25 +32,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the bundle, prints the summary; the exit code says what the policy says."""
-    from paoding_verify.auditing.bundle import refuse_occupied, write
+    from paoding_verify.auditing.bundle import reserved
     from paoding_verify.auditing.policy import Policy
     from paoding_verify.auditing.run import audit
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
+    from paoding_verify.cli.output import prepare_files, write_whole
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.summary import exit_code, print_result
-    from paoding_verify.errors import ConfigError
     from paoding_verify.evidence.codec import dumps
 
     config = read_settings(args)
     policy = Policy.load(args.policy) if args.policy else Policy.default()
-    refuse_occupied(args.output)
-    if args.pruned and args.trace:
-        raise ConfigError("--trace records a pruning; with --pruned nothing is pruned: leave one of them out")
-    original = read_model(args.original, args)
-    regions = read_regions(original, args, config)
-    with reporting(args.quiet) as progress:
+    prepare_files(args, args.trace)
+    with reserved(args.output) as draft, reporting(args.quiet) as progress:
+        original = read_model(args.original, args)
+        regions, config = read_regions(original, args, config)
         if args.pruned:
-            pruned, trace = read_model(args.pruned, args), None
+            pruned, trace = read_model(args.pruned, args, role="pruned"), None
         else:
             from paoding_verify.pruning.prune import prune
 
@@ -59,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
             )  # fmt: skip
             pruned, trace = found.network, found.trace
         result = audit(original, pruned, regions, policy=policy, config=config, trace=trace, progress=progress)
-    folder = write(result, args.output)
-    if args.trace:
-        args.trace.write_text(dumps(trace), encoding="utf-8")
+        if args.trace:
+            write_whole({args.trace: dumps(trace).encode()}, force=args.force)
+        folder = draft.publish(result)
     print_result(result, as_json=args.json, written=folder)
     return exit_code(result)
