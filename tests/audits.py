@@ -101,7 +101,11 @@ def claims_at(eps: float, number: int, weak: int) -> list[Claim]:
         )
         found += [claim("original", k, eps, before), claim("pruned", k, eps, after, **bound)]
         pair = Verdict.CERTIFIED if k % 9 else Verdict.UNKNOWN
-        smt = {"smt": "confirmed", "smt_scale": 0.25, "smt_sampled": True} if k % 10 == 1 and pair is Verdict.CERTIFIED else {}
+        smt = (
+            {"smt": "confirmed", "smt_scale": 0.25, "smt_sampled": True}
+            if k % 10 == 1 and pair is Verdict.CERTIFIED
+            else {}
+        )
         found.append(claim("pair", k, eps, pair, method="differential-crown", **smt))
         found.append(
             claim("pair", k, eps, Verdict.CERTIFIED, id=f"pair/output_distance/r{k:04d}/eps{eps:g}",

@@ -63,7 +63,10 @@ BAD = {
     "factory that raises": (lambda net, data, tmp: made_by(tmp, "def make(): raise SystemExit('no')\n"), "SystemExit"),
     "factory of odd syntax": (lambda net, data, tmp: made_by(tmp, "def make(:\n"), "SyntaxError"),
     "no such function": (lambda net, data, tmp: made_by(tmp, "x = 1\n"), "has no function make"),
-    "no such file": (lambda net, data, tmp: [weights(tmp / "w.pth"), "--arch", "none.py:make"], "there is no file none"),
+    "no such file": (
+        lambda net, data, tmp: [weights(tmp / "w.pth"), "--arch", "none.py:make"],
+        "there is no file none",
+    ),
 }
 
 
@@ -123,11 +126,34 @@ def test_a_normalisation_is_recorded_and_nothing_that_did_not_apply(folder: Path
 @pytest.mark.parametrize(("module", "words"), [("torch", "'torch>="), ("jinja2", "'jinja2>=")])
 def test_a_missing_component_is_named_with_its_command(module: str, words: str, folder: Path, tmp_path: Path) -> None:
     command = ["audit", str(folder / "net.onnx"), "-o", str(tmp_path / "out"), "--samples", "2"]
-    code = (
-        f"import sys; sys.modules[{module!r}] = None; from paoding_verify.cli.main import main; sys.exit(main({command}))"
-    )
+    code = f"import sys; sys.modules[{module!r}] = None; from paoding_verify.cli.main import main; sys.exit(main({command}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert words in done.stderr
     assert "paoding-verify doctor" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["audit", "prune"])
+def test_help_lists_what_options_and_files_may_name(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from paoding_verify.auditing.config import setting_names
+    from paoding_verify.auditing.measures import RULES
+    from paoding_verify.auditing.policy import DEFAULT_RULES
+    from paoding_verify.pruning.prune import METHODS
+
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    shown = capsys.readouterr().out
+    wanted = [*METHODS, *setting_names(), ".safetensors", *(RULES if verb == "audit" else ())]
+    assert [word for word in wanted if word not in shown] == []
+    if verb == "audit":
+        for name, threshold in DEFAULT_RULES.items():
+            assert re.search(rf"{name} .* \* {threshold:g}\n", shown)
+
+
+def test_the_readme_names_the_built_in_policy() -> None:
+    from paoding_verify.auditing.policy import DEFAULT_RULES
+
+    text = (ROOT / "README.md").read_text()
+    for name, threshold in DEFAULT_RULES.items():
+        assert f"| `{name}` | {threshold} |" in text

@@ -11,7 +11,7 @@ from typing import Any
 from paoding_verify.errors import ConfigError
 from paoding_verify.task import SearchConfig
 
-__all__ = ["MAX_CONFIG_BYTES", "WORDS", "AuditConfig", "read_toml"]
+__all__ = ["MAX_CONFIG_BYTES", "WORDS", "AuditConfig", "read_toml", "setting_names"]
 
 MAX_CONFIG_BYTES = 1 << 20
 """Larger configuration or policy files are refused."""
@@ -89,17 +89,22 @@ class AuditConfig:
 
         Raises: ConfigError naming the key that is unknown, of the wrong type or out of range.
         """
-        own = {f.name: f for f in fields(AuditConfig) if f.name not in WORDS | {"search"}}
-        inner = {f.name: f for f in fields(SearchConfig)}
+        inner = {f.name for f in fields(SearchConfig)}
         for key in values:
-            if key not in own and key not in inner:
-                raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted({*own, *inner}))}")
+            if key not in setting_names():
+                raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(setting_names())}")
         fitted = {key: _fit(where, key, value) for key, value in values.items()}
         try:
             search = replace(self.search, **{key: value for key, value in fitted.items() if key in inner})
-            return replace(self, search=search, **{key: value for key, value in fitted.items() if key in own})
+            return replace(self, search=search, **{key: value for key, value in fitted.items() if key not in inner})
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
+
+
+def setting_names() -> list[str]:
+    """Every key that a configuration file may hold, sorted."""
+    names = {item.name for cls in (AuditConfig, SearchConfig) for item in fields(cls)}
+    return sorted(names - WORDS - {"search"})
 
 
 _NUMBERS = {"eps": float, "domain": float, "semantics": str}

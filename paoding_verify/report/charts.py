@@ -24,14 +24,19 @@ class Curve:
 
     subject: str
     """original or pruned."""
-    name: str
-    """As the report calls it."""
     eps: tuple[float, ...]
     """Ascending."""
     certified: tuple[float, ...]
     """Lower bounds of robust accuracy."""
     attacked: tuple[float, ...]
     """Upper bounds of robust accuracy."""
+    alone: bool = False
+    """Whether there is one network, which is then called so."""
+
+    @property
+    def name(self) -> str:
+        """As the report calls it."""
+        return "network" if self.alone else self.subject
 
 
 def _frame(bottom: float, y_ticks: Sequence[tuple[float, str]]) -> list[Markup]:

@@ -115,10 +115,10 @@ def curves(result: AuditResult) -> list[Curve]:
             found.append(
                 Curve(
                     subject,
-                    subject_name(subject, result),
                     tuple(m.eps for m in own),
                     tuple(m.certified_accuracy for m in own),
                     tuple(m.empirical_robust_accuracy for m in own),
+                    alone=len(result.models) == 1,
                 )
             )
     return found

@@ -208,7 +208,7 @@ def _pruned_away(models: tuple[ModelRecord, ...]) -> str:
     before, after = (sum(model.num_units) for model in models)
     if not 0 <= after < before:
         return f"units: {before:,} and {after:,}"
-    return f"{percent((before - after) / before)} of units ({before:,} → {after:,})"
+    return f"{percent((before - after) / before)} of units removed: {before:,} → {after:,}"
 
 
 def _layers(models: tuple[ModelRecord, ...]) -> tuple[LayerRow, ...]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Outcome
 from paoding_verify.report.text import count, number
 
-__all__ = ["KIND_NAMES", "METHODS", "MethodText", "decision", "explanation", "headline", "method_text",
-    "only_specifications", "subject_name",
+__all__ = [
+    "KIND_NAMES",
+    "METHODS",
+    "MethodText",
+    "decision",
+    "explanation",
+    "headline",
+    "method_text",
+    "only_specifications",
+    "subject_name",
 ]
 
 KIND_NAMES = {
@@ -20,8 +29,8 @@ KIND_NAMES = {
 }
 """Kind of claim -> its name in prose."""
 
-MAX_RULES = 3
-"""Policy lines named in one sentence."""
+MAX_RULE_CHARACTERS = 320
+"""Policy lines are named in one sentence until they are so long together; the first is always named."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def headline(result: AuditResult) -> str:
 
 
 def decision(result: AuditResult) -> str:
-    """One sentence: the policy lines that decide the verdict, three at most."""
+    """One sentence: the policy lines that decide the verdict, as many as there is room for."""
     if result.policy is None:
         return "No policy was applied: this report states what was found and gives no overall verdict."
     rules, outcome = result.policy.rules, result.policy.outcome
@@ -92,8 +101,9 @@ def decision(result: AuditResult) -> str:
 
 
 def _listed(lines: list[str]) -> str:
-    more = [f"and {count(len(lines) - MAX_RULES, 'more rule')} below"] if len(lines) > MAX_RULES else []
-    return "; ".join(lines[:MAX_RULES] + more)
+    shown = max(1, sum(total <= MAX_RULE_CHARACTERS for total in accumulate(map(len, lines))))
+    more = [f"and {count(len(lines) - shown, 'more rule')} below"] if len(lines) > shown else []
+    return "; ".join(lines[:shown] + more)
 
 
 def explanation(result: AuditResult) -> list[str]:

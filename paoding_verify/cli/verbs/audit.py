@@ -13,7 +13,9 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this verb."""
     parser.add_argument("original", metavar="ORIGINAL", help="the original network: .onnx, .pt2, .pth, .safetensors")
-    parser.add_argument("--pruned", metavar="PRUNED", help="the pruned network; left out, the audit prunes by itself")
+    parser.add_argument(
+        "--pruned", metavar="PRUNED", help="the pruned network, a file of the same kinds; left out, it is pruned"
+    )
     parser.add_argument(
         "-o", "--output", metavar="DIR", required=True, type=Path, help="folder of the bundle; new or empty"
     )
@@ -28,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_effort(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "methods", "policy", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_regions(parser)
     options.add_effort(parser)
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_effort(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,12 +17,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-sparsity", metavar="S", type=float, help="share of units to remove (default 0.5)")
     parser.add_argument("--method", metavar="M", help="pruning method (default paoding)")
     parser.add_argument("--trace", metavar="T.json", type=Path, help="also write the record of every proposal there")
-    parser.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
+    parser.add_argument(
+        "--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input (default 0 1)"
+    )
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
     options.add_force(parser)
     options.add_model(parser)
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "methods", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:
