@@ -58,12 +58,19 @@ def test_a_run_that_ends_early_leaves_no_draft(
 
 
 def test_a_bundle_that_cannot_be_moved_is_kept_and_named(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="it stands complete in") as caught, reserved(tmp_path / "out") as draft:
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "mine").write_text("mine")
-        draft.publish(certify_example())
-    assert str(draft.folder) in str(caught.value)
-    assert (draft.folder / "manifest.json").is_file()
+    result = certify_example()
+
+    def run() -> None:
+        with reserved(tmp_path / "out") as draft:
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "mine").write_text("mine")
+            draft.publish(result)
+
+    with pytest.raises(EngineError, match="it stands complete in") as caught:
+        run()
+    (kept,) = tmp_path.glob(".out.*")
+    assert str(kept) in str(caught.value)
+    assert (kept / "manifest.json").is_file()
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine"]
 
 

@@ -126,7 +126,9 @@ def test_a_normalisation_is_recorded_and_nothing_that_did_not_apply(folder: Path
 @pytest.mark.parametrize(("module", "words"), [("torch", "'torch>="), ("jinja2", "'jinja2>=")])
 def test_a_missing_component_is_named_with_its_command(module: str, words: str, folder: Path, tmp_path: Path) -> None:
     command = ["audit", str(folder / "net.onnx"), "-o", str(tmp_path / "out"), "--samples", "2"]
-    code = f"import sys; sys.modules[{module!r}] = None; from paoding_verify.cli.main import main; sys.exit(main({command}))"
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; from paoding_verify.cli.main import main; exit(main({command}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert words in done.stderr

@@ -43,7 +43,7 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
         metavar=("LO", "HI"),
         type=float,
         nargs=2,
-        help="smallest and largest legal input (default: 0 1 for uint8 data, else unbounded; anchors are synthesised in 0 1)",
+        help="smallest and largest legal input (default: 0 1 for uint8 data, else none; anchors are made in 0 1)",
     )
 
 

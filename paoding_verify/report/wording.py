@@ -131,10 +131,10 @@ def explanation(result: AuditResult) -> list[str]:
             f"which the delivered model files break the claim."
         )
     if counts["unknown"]:
-        they = "it" if counts["unknown"] == 1 else "they"
+        them = "it" if counts["unknown"] == 1 else "them"
         sentences.append(
-            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample, so {they} "
-            f"must not be read as good news."
+            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample; do not read "
+            f"{them} as good news."
         )
     if counts["error"]:
         sentences.append(f"{count(counts['error'], 'claim')} ended in an error; the run is not complete.")
