@@ -133,8 +133,8 @@ def explanation(result: AuditResult) -> list[str]:
     if counts["unknown"]:
         them = "it" if counts["unknown"] == 1 else "them"
         sentences.append(
-            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample; do not read "
-            f"{them} as good news."
+            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample; do not "
+            f"read {them} as good news."
         )
     if counts["error"]:
         sentences.append(f"{count(counts['error'], 'claim')} ended in an error; the run is not complete.")
