@@ -286,3 +286,14 @@ def test_one_proof_is_told_in_the_singular(number: int, words: str):
     result = certify_example()
     proved = tuple(c for c in result.claims if c.verdict is Verdict.CERTIFIED)[:number]
     assert words in Page(render_html(replace(result, claims=proved, metrics=()))).text
+
+
+@pytest.mark.parametrize(
+    ("high", "words"), [(0.34, "(found: 0.34)"), (0.68, "0.34 to 0.68"), (1.7e308, "0.34 or more")]
+)
+def test_the_first_section_says_what_was_found(high: float, words: str):
+    result = audit_example(Outcome.FAIL, (0.01,), 4)
+    assert result.policy is not None
+    rules = (replace(result.policy.rules[0], low=0.34, high=high),)
+    summary = render_html(replace(result, policy=replace(result.policy, rules=rules))).split("<nav", 1)[0]
+    assert words in summary

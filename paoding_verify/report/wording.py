@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-from paoding_verify.evidence.result import AuditResult
+from paoding_verify.evidence.result import AuditResult, RuleOutcome
 from paoding_verify.evidence.verdict import Outcome
 from paoding_verify.report.text import count, number
 
@@ -29,6 +29,7 @@ KIND_NAMES = {
 }
 """Kind of claim -> its name in prose."""
 
+LARGE = 1e300
 MAX_RULE_CHARACTERS = 320
 """Policy lines are named in one sentence until they are so long together; the first is always named."""
 
@@ -92,12 +93,15 @@ def decision(result: AuditResult) -> str:
     if outcome is Outcome.PASS:
         return f"Every rule of the policy is met ({count(len(rules), 'rule')}): {_listed([r.text for r in rules])}."
     verb = "Not met" if outcome is Outcome.FAIL else "Neither met nor refuted"
-    deciding = [
-        f"{r.text} (evidence: {number(r.low)} to {number(r.high)}, threshold {number(r.threshold)})"
-        for r in rules
-        if r.outcome is outcome
-    ]
+    deciding = [f"{r.text} (found: {_interval(r)})" for r in rules if r.outcome is outcome]
     return f"{verb}: {_listed(deciding)}."
+
+
+def _interval(rule: RuleOutcome) -> str:
+    """The values that the evidence leaves open; beyond LARGE a figure stands for "no bound was proved"."""
+    if rule.low == rule.high:
+        return number(rule.low)
+    return f"{number(rule.low)} or more" if rule.high > LARGE else f"{number(rule.low)} to {number(rule.high)}"
 
 
 def _listed(lines: list[str]) -> str:
