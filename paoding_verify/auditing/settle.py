@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from paoding_verify.errors import EngineError, InputError, MissingComponentError, SoundnessError
+from paoding_verify.errors import EngineError, MissingComponentError, SoundnessError
 from paoding_verify.evidence.claim import Claim, Finding
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.task import Task
@@ -18,7 +18,8 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
     """One finding per task, in order. A batch in which an engine fails is halved until the failing tasks stand alone;
     those become claims without a verdict, whose reason is the error.
 
-    Raises: InputError, MissingComponentError, SoundnessError, ImportError: they concern the whole run.
+    The run's inputs were checked before: whatever a cascade finds wrong with them concerns the task at hand.
+    Raises: MissingComponentError, SoundnessError, ImportError: they concern the whole run.
     """
     if not tasks:
         return []
@@ -26,7 +27,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
         findings = list(cascade(tasks))
         _check(tasks, findings)
         return findings
-    except (InputError, MissingComponentError, SoundnessError, ImportError):
+    except (MissingComponentError, SoundnessError, ImportError):
         raise
     except Exception as error:
         if len(tasks) == 1:

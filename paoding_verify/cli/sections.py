@@ -17,8 +17,9 @@ def section(name: str) -> str:
 
 def _methods() -> str:
     from paoding_verify.pruning.prune import METHODS
+    from paoding_verify.pruning.unstructured import UNSTRUCTURED
 
-    return f"pruning methods: {', '.join(METHODS)}"
+    return textwrap.fill(f"pruning methods: {', '.join([*METHODS, *UNSTRUCTURED])}", WIDTH, subsequent_indent="  ")
 
 
 def _policy() -> str:

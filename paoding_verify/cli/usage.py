@@ -9,9 +9,9 @@ from paoding_verify.errors import ConfigError
 
 __all__ = ["INPUTS", "refuse_contradictions"]
 
-INPUTS = ("original", "pruned", "model", "result", "data", "inputs", "vnnlib", "config", "policy")
+INPUTS = ("original", "pruned", "model", "result", "data", "inputs", "finetune", "vnnlib", "config", "policy")
 """Options and arguments that name files to read."""
-PRUNING = ("target_sparsity", "method", "trace")
+PRUNING = ("target_sparsity", "method", "trace", "finetune", "step", "hard_floor")
 """Options that say how to prune."""
 WEIGHTS = (".pth", ".pt", ".safetensors")
 """Files that hold weights and no architecture."""
