@@ -131,6 +131,8 @@ def _draft(network: Network, count: int, rng: np.random.Generator, domain: Domai
     unit = np.empty((count, prod(network.input_shape)))
     for k, generate in enumerate(kinds):
         number = int((kind == k).sum())
+        if not number:  # fewer points than classes and kinds
+            continue
         unit[kind == k] = generate(rng, number, layout or network.input_shape).reshape(number, unit.shape[1])
     points = lower + (upper - lower) * unit.reshape(count, *network.input_shape).astype(np.float32)
     smooth = (kind > 0) & (layout is not None)

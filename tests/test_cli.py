@@ -352,7 +352,7 @@ def test_a_real_network_is_pruned_audited_and_checked(data_dir: Path, tmp_path: 
 
 def test_prune_takes_the_options_of_its_methods_and_refuses_others(folder: Path, tmp_path: Path, capsys) -> None:
     net, small = str(folder / "net.onnx"), str(tmp_path / "small.onnx")
-    common = ["prune", net, "-o", small, "--quiet"]
+    common = ["prune", net, "-o", small, "--quiet", "--force"]
     assert main([*common, "--json", "--method", "paoding-legacy-impact", "--step", "0.25"]) == 0
     assert len(json.loads(capsys.readouterr().out)["steps"]) == 2
     assert main([*common, "--step", "0.25"]) == 2

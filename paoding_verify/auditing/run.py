@@ -150,7 +150,13 @@ def _result(
         metrics=accuracy_metrics(claims),
         policy=None,
         pruning=trace,
-        provenance=describe(config, config.data_split or _split_words(mode, trace, regions)),
+        provenance=describe(
+            config,
+            config.data_split or _split_words(mode, trace, regions),
+            pruned=trace is not None,
+            pair=mode != "certify",
+            drawn=bool(config.drawing) and any(region.eps is not None for region in regions),
+        ),
         files=binary_members(shipped, regions, findings),
     )
 

@@ -19,7 +19,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
     those become claims without a verdict, whose reason is the error.
 
     The run's inputs were checked before: whatever a cascade finds wrong with them concerns the task at hand.
-    Raises: MissingComponentError, SoundnessError: they concern the whole run.
+    Raises: MissingComponentError, SoundnessError, ImportError: they concern the whole run.
     """
     if not tasks:
         return []
@@ -27,7 +27,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
         findings = list(cascade(tasks))
         _check(tasks, findings)
         return findings
-    except (MissingComponentError, SoundnessError):
+    except (MissingComponentError, SoundnessError, ImportError):
         raise
     except Exception as error:
         if len(tasks) == 1:

@@ -69,9 +69,12 @@ class Claim:
     witness: Witness | None = None
     """Set exactly if VIOLATED."""
     smt: str | None = None
-    """What the SMT spot check of this claim said: confirmed, refuted, undecided; None: not in its sample."""
+    """What z3 said about this claim: confirmed, refuted, undecided; None: it was not asked."""
     smt_scale: float | None = None
-    """Factor by which the region was shrunk around its centre for the spot check; 1 = the whole region."""
+    """Factor by which the region was shrunk around its centre for z3; 1 = the whole region."""
+    smt_sampled: bool = False
+    """Whether z3 was asked because the region was in the sample, drawn before any result was known; else it was the
+    last resort for a claim that bounds left open."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Plain data to JSON and back, driven by the types of the dataclasses alone.
 
 Reading is strict, because files come from strangers: every field must be there with its declared type, nothing else
-may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None.
+may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None. A class
+may name properties in `DERIVED`: they are written in front of the fields, and a file must state what
+follows from these.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 
 from paoding_verify.errors import DataError
 
-__all__ = ["dumps", "from_plain", "loads", "to_plain"]
+__all__ = ["derived_names", "dumps", "from_plain", "loads", "plain_names", "to_plain"]
 
 T = TypeVar("T")
 
@@ -47,13 +49,25 @@ def loads(cls: type[T], text: str | bytes, what: str) -> T:
     return result
 
 
+def plain_names(cls: type) -> tuple[str, ...]:
+    """Fields of a dataclass that are written, in declared order."""
+    return tuple(item.name for item in fields(cls) if item.metadata.get("plain", True))
+
+
+def derived_names(cls: type) -> tuple[str, ...]:
+    """Properties of a dataclass that are written although they follow from its fields."""
+    found: tuple[str, ...] = getattr(cls, "DERIVED", ())
+    return found
+
+
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples, mappings, enums and arrays as dicts, lists, strings and numbers; fields marked
     `metadata={"plain": False}` are left out.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [item.name for item in fields(value) if item.metadata.get("plain", True)]
-        return {name: to_plain(getattr(value, name)) for name in kept}
+        return {
+            name: to_plain(getattr(value, name)) for name in (*derived_names(type(value)), *plain_names(type(value)))
+        }
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -96,12 +110,16 @@ def from_plain(cls: Any, plain: Any, where: str) -> Any:
 def _dataclass(cls: Any, plain: Any, where: str) -> Any:
     if not isinstance(plain, dict):
         _misfit(where, "an object", plain)
-    hints = _hints(cls)
-    names = [item.name for item in fields(cls) if item.metadata.get("plain", True)]
-    if set(plain) != set(names):
-        odd = sorted(set(plain) ^ set(names))
+    hints, names, derived = _hints(cls), plain_names(cls), derived_names(cls)
+    if set(plain) != {*names, *derived}:
+        odd = sorted(set(plain) ^ {*names, *derived})
         raise DataError(f"{where}: these fields are missing or unknown: {', '.join(odd)[:200]}")
-    return cls(**{name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names})
+    value = cls(**{name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names})
+    for name in derived:
+        true = to_plain(getattr(value, name))
+        if plain[name] != true:
+            raise DataError(f"{where}.{name}: it says {str(plain[name])[:80]}, from the rest follows {true}")
+    return value
 
 
 def _union(args: tuple[Any, ...], plain: Any, where: str) -> Any:

@@ -58,6 +58,9 @@ def load_network(
         return _with_source(load_pt2(path, limits), path.name, "pt2", _file_digest(path, limits))
     if suffix in STATE_DICTS:
         if arch is None:
+            from paoding_verify.network.state_dict import read_weights
+
+            read_weights(path, limits)
             raise ConfigError(f"{clean(path.name)} holds weights only: pass the module they belong to as `arch`")
         from paoding_verify.network.torch_io import from_module, load_state_dict
 

@@ -21,28 +21,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--hard-floor", action="store_true", help="stop early rather than lose the certificate of an anchor"
     )
     parser.add_argument("--trace", metavar="T.json", type=Path, help="also write the record of every proposal there")
-    parser.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
+    parser.add_argument(
+        "--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input (default 0 1)"
+    )
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
+    options.add_force(parser)
     options.add_model(parser)
     options.add_finetuning(parser)
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "methods", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the pruned network; the pruner uses anchors of its own, only --finetune looks at data."""
     from paoding_verify.cli.finetuning import finetuned, training_rows
     from paoding_verify.cli.inputs import read_model, read_settings
+    from paoding_verify.cli.output import prepare_files, write_whole
     from paoding_verify.cli.progress import reporting
-    from paoding_verify.errors import ConfigError
     from paoding_verify.evidence.codec import dumps
     from paoding_verify.network.onnx_out import shipped_onnx
     from paoding_verify.pruning.prune import prune
 
     config = read_settings(args)
-    for path in (args.output, args.trace):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"the folder {path.parent} does not exist: make it, or name another file than {path}")
+    prepare_files(args, args.output, args.trace)
     original = read_model(args.original, args)
     rows = training_rows(original, args)
     with reporting(args.quiet) as progress:
@@ -52,9 +54,10 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         if rows is not None:
             found = finetuned(original, found, rows, args, config, audited=None, progress=progress)
-    args.output.write_bytes(shipped_onnx(found.network))
+    files = {args.output: shipped_onnx(found.network)}
     if args.trace:
-        args.trace.write_text(dumps(found.trace), encoding="utf-8")
+        files[args.trace] = dumps(found.trace).encode()
+    write_whole(files, force=args.force)
     if args.json:
         print(dumps(found.trace), end="")
     else:
