@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from paoding_verify.auditing.measures import RULES, Evidence
 from paoding_verify.auditing.policy import Policy
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.claim import Claim
+from paoding_verify.evidence.measures import RULES, Evidence
 from paoding_verify.evidence.result import ModelRecord
 from paoding_verify.evidence.verdict import Outcome, Verdict
 

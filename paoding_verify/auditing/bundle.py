@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from paoding_verify.errors import ConfigError
+from paoding_verify.evidence.codec import loads
+from paoding_verify.evidence.members import MANIFEST, RESULT, TIMINGS
 from paoding_verify.evidence.result import SCHEMA_VERSION, AuditResult
 
 __all__ = ["refuse_occupied", "write"]
@@ -54,7 +56,9 @@ def _members(result: AuditResult) -> dict[str, bytes]:
     from paoding_verify.report.render import audit_json, render_all, timings_json
 
     members = dict(result.files)
-    texts = {**render_all(result), "audit.json": audit_json(result), "timings.json": timings_json(result)}
+    times = timings_json(result)
+    result = loads(AuditResult, audit_json(result), "the result")  # as its readers see it: 1 becomes 1.0
+    texts = {**render_all(result), RESULT: audit_json(result), TIMINGS: times}
     members |= {name: text.encode() for name, text in texts.items()}
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -63,7 +67,7 @@ def _members(result: AuditResult) -> dict[str, bytes]:
             for name, data in sorted(members.items())
         },
     }
-    members["manifest.json"] = (json.dumps(manifest, indent=2) + "\n").encode()
+    members[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     return members
 
 

@@ -57,7 +57,8 @@ def with_normalisation(network: Network, mean: npt.ArrayLike, std: npt.ArrayLike
     if network.source is None:
         return replace(network, nodes=nodes)
     shipped = _prepend(network.source.onnx, scale.astype(np.float32), shift.astype(np.float32))
-    extended = replace(network, nodes=nodes, source=replace(network.source, onnx=shipped))
+    source = replace(network.source, onnx=shipped, format=f"{network.source.format}, normalised")
+    extended = replace(network, nodes=nodes, source=source)
     check_against_runtime(extended, shipped)
     return extended
 
