@@ -52,29 +52,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(report: BundleReport) -> None:
-    from paoding_verify.report.text import visible
+    from paoding_verify.report.text import count, visible
 
     found = [*report.problems, *(f"{claim}: {why}" for claim, why in report.refused)]
     for line in found[:MAX_LINES]:
         print(f"refused: {visible(line)}")
     if len(found) > MAX_LINES:
         print(f"and {len(found) - MAX_LINES} more; --json lists all")
-    unknown = f", {_count(len(report.unknown), 'claim')} unknown: nothing to prove" if report.unknown else ""
+    unknown = f", {count(len(report.unknown), 'claim')} unknown: nothing to prove" if report.unknown else ""
     print(
-        f"{_count(len(report.reproved), 'proof')} and {_count(len(report.replayed), 'counterexample')} confirmed, "
+        f"{count(len(report.reproved), 'proof')} and {count(len(report.replayed), 'counterexample')} confirmed, "
         f"{len(report.refused)} refused{unknown}"
     )
     for why in sorted({why for _, why in report.unchecked}):
-        print(f"not checked: {_count(sum(reason == why for _, reason in report.unchecked), 'claim')}, {visible(why)}")
+        print(f"not checked: {count(sum(reason == why for _, reason in report.unchecked), 'claim')}, {visible(why)}")
     for text in report.omitted:
         print(f"not compared: {visible(text)}")
     for text in report.trusted:
         print(f"taken on trust: {visible(text)}")
     print(_conclusion(report))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _conclusion(report: BundleReport) -> str:
