@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from paoding_verify.evidence.result import AuditResult
 from paoding_verify.linf import linf_regions
 from paoding_verify.network.graph import Dense, Network, Node, Relu, Source
 from paoding_verify.network.onnx_out import to_onnx
+from paoding_verify.network.transform import with_normalisation
 from paoding_verify.regions import Region
 from paoding_verify.report.render import TWINS
 from paoding_verify.task import SearchConfig
@@ -229,6 +231,17 @@ def test_a_manifest_of_another_form_is_refused(
     assert main(["check", str(folder), "--quiet"]) == 5
 
 
+def test_anchors_that_are_no_numbers_are_refused(honest: AuditResult, tmp_path: Path) -> None:
+    with np.load(io.BytesIO(honest.files["regions.npz"])) as boxes:
+        arrays = {name: boxes[name].copy() for name in boxes.files}
+    arrays["anchor"][0, 0] = np.nan
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    folder = write(replace(honest, files={**honest.files, "regions.npz": buffer.getvalue()}), tmp_path / "out")
+    assert "its anchor lies outside of the box" in text(check(folder))
+    assert main(["check", str(folder), "--quiet"]) == 5
+
+
 def test_a_tie_of_two_equal_networks_violates_nothing(tmp_path: Path) -> None:
     network = sourced(Network((2,), (Node(Dense(np.eye(2), np.zeros(2)), (0,), "a"),)), "net.onnx")
     region = Region("r0", np.zeros(2), np.ones(2), np.array([0.75, 0.5], dtype=np.float32), 0)
@@ -255,6 +268,7 @@ def test_a_sample_is_drawn_by_chance_and_named(
     assert (again.reproved, again.replayed) == (first.reproved, first.replayed)
     assert (first.ok, first.complete) == (True, False)
     assert main(["check", str(folder), "--samples", "4", "--quiet"]) == 0
+    assert main(["check", str(folder), "--seed", "4", "--quiet"]) == 2
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"the sample holds: 4 of {first.sample.total} claims")
 
@@ -290,6 +304,17 @@ def test_comparisons_of_one_kind_hold_too(tmp_path: Path) -> None:
     for number, kinds in enumerate((("top1_equivalent",), ("output_distance", "top1_equivalent"))):
         report = check(write(compare_models(*pair(), regions, kinds=kinds, config=CONFIG), tmp_path / str(number)))
         assert (report.ok, report.complete) == (True, True), text(report)
+
+
+def test_a_normalised_file_is_not_the_one_that_was_read(tmp_path: Path) -> None:
+    networks = [with_normalisation(network, 0.5, 0.5) for network in pair()]
+    regions = linf_regions(Dataset(np.full((1, 12), 0.5, dtype=np.float32), None, "x"), eps=0.01)
+    result = compare_models(*networks, regions, config=CONFIG)
+    report = check(write(result, tmp_path / "honest"))
+    assert report.ok, text(report)
+    assert any("digest of the file that was read, of original and pruned" in line for line in report.trusted)
+    report = check(write(models(format="onnx")(result), tmp_path / "lie"))
+    assert "digest of the file as read" in text(report)
 
 
 WITHOUT = """

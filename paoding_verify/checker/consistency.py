@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from paoding_verify.checker.records import VERBATIM
@@ -70,10 +71,10 @@ def _check_claim_set(result: AuditResult, problems: list[str]) -> bool:
         return True
     if not wanted:
         problems.append("there is no claim, or no region")
-    problems += [f"claim {row[0]}: is missing" for row in wanted if row not in set(stated)]
-    odd = [row for k, row in enumerate(stated) if row not in set(wanted) or row in stated[:k]]
+    missing, odd = Counter(wanted) - Counter(stated), Counter(stated) - Counter(wanted)
+    problems += [f"claim {row[0]}: is missing" for row in missing]
     problems += [f"claim {row[0]}: is none that {result.mode} makes, or the second of its kind" for row in odd]
-    if sorted(stated) == sorted(wanted):
+    if not missing and not odd and wanted:
         problems.append("the claims are not in their order")
     return False
 

@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.seed is not None and args.seed < 0) or (args.samples is not None and args.samples < 1):
         raise ConfigError("--samples must be at least 1, --seed at least 0")
+    if args.seed is not None and args.samples is None:
+        raise ConfigError("--seed draws a sample: give its size with --samples")
     try:
         with reporting(args.quiet) as progress:
             report = check_bundle(args.bundle, progress=progress, samples=args.samples, seed=args.seed, twins=TWINS)
