@@ -166,6 +166,16 @@ def test_boxes_without_a_radius_are_named(honest: AuditResult, tmp_path: Path) -
     assert any("boxes of 5 regions that state no radius" in line for line in report.trusted)
 
 
+def test_errors_and_repeated_boxes_are_named(honest: AuditResult, tmp_path: Path) -> None:
+    lie = each(lambda c: c.verdict is V, **{**DOWN, "verdict": None, "margin": None, "attack": None})(honest)
+    number = lie.counts["error"]
+    assert f"that {number} claims ended in an error" in check(write(lie, tmp_path / "errors")).trusted
+    same = linf_regions(Dataset(np.full((3, 12), 0.5, dtype=np.float32), None, "x"), eps=0.01)
+    report = check(write(compare_models(*pair(), same, config=CONFIG), tmp_path / "same"))
+    assert report.ok, text(report)
+    assert any("2 regions with the same box" in line for line in report.trusted)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [

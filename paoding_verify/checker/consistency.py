@@ -144,6 +144,12 @@ def taken_on_trust(result: AuditResult) -> list[str]:
     boxes = sum(record.eps is None for record in result.regions)
     if boxes:
         found.append(f"boxes of {boxes} regions that state no radius: they may be of any size")
+    twice = len(result.regions) - len({record.sha256 for record in result.regions})
+    if twice:
+        found.append(f"that {twice} regions with the same box as another one were drawn so, not repeated")
+    failed = result.counts["error"]
+    if failed:
+        found.append(f"that {failed} claims ended in an error")
     if any(claim.attack is not None for claim in result.claims):
         found.append("values that attacks found, as far as no proof excludes them")
     if any(claim.verdict is Verdict.UNKNOWN and claim.bound is not None for claim in result.claims):
