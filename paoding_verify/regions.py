@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from paoding_verify.errors import RegionError
 from paoding_verify.evidence.boxes import box_digest
 from paoding_verify.network.graph import Array, Float32Array
 
-__all__ = ["Region", "box_digest", "float32_interior"]
+__all__ = ["Region", "box_digest", "float32_interior", "regions_digest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +35,10 @@ class Region:
     """Class that belongs to the anchor; None: unknown."""
     eps: float | None = None
     """Radius in input units if the box is the linf ball of this radius around the anchor, cut to `domain`."""
-    domain: tuple[float, float] | None = None
-    """Smallest and largest legal value of every feature; None: unbounded, or not the same for all features."""
     source: str = ""
     """Where it came from, e.g. "mnist_test.npz[8661]". Untrusted text."""
+    domain: tuple[float, float] | None = None
+    """Smallest and largest legal value of every feature; None: unbounded, or not the same for all features."""
 
     def __post_init__(self) -> None:
         if self.lower.shape != self.upper.shape:
@@ -83,3 +84,9 @@ def float32_interior(lower: Array, upper: Array) -> tuple[Float32Array, Float32A
 def stack_boxes(regions: Sequence[Region]) -> tuple[Array, Array]:
     """Lower and upper of several regions of one shape, as batches (N, *input_shape)."""
     return np.stack([r.lower for r in regions]), np.stack([r.upper for r in regions])
+
+
+def regions_digest(regions: Sequence[Region]) -> str:
+    """SHA-256 of the boxes of several regions, whatever their order, ids and labels."""
+    boxes = sorted(box_digest(region.lower, region.upper) for region in regions)
+    return hashlib.sha256("".join(boxes).encode()).hexdigest()

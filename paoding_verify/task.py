@@ -48,7 +48,7 @@ class SearchConfig:
     alpha_iterations: int = 20
     """Optimisation steps of alpha-CROWN and of differential slopes."""
     max_leaves: int = 20_000
-    """Sub-boxes that input splitting may create for one claim."""
+    """Sub-boxes, or cases of ReLU splitting, that may be created for one claim."""
     smt_samples: int = 0
     """Regions, drawn by the seed before any result is known, whose pair claims z3 checks again."""
     semantics: tuple[str, ...] = SEMANTICS

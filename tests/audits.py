@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from paoding_verify.evidence.claim import Claim, Witness
-from paoding_verify.evidence.pruning import Candidate, Move, PruneStep, PruneTrace
+from paoding_verify.evidence.pruning import Candidate, FinetuneRecord, Move, PruneStep, PruneTrace, StageMetrics
 from paoding_verify.evidence.result import (
     AuditResult,
     LayerRecord,
@@ -27,6 +27,7 @@ __all__ = [
     "certify_example",
     "compare_example",
     "every_example",
+    "finetuned_trace",
     "hostile_example",
     "large_example",
 ]
@@ -153,6 +154,14 @@ def trace(steps: int = 14) -> PruneTrace:
     )
 
 
+def finetuned_trace() -> PruneTrace:
+    """A trace of unstructured pruning followed by certified fine-tuning."""
+    shares = (("original", 0.95, 0.88, 0.8), ("pruned", 0.9, 0.62, 0.2), ("fine-tuned", 0.94, 0.86, 0.72))
+    stages = tuple(StageMetrics(name, 0.1, 200, *values, "crown-ibp") for name, *values in shares)
+    record = FinetuneRecord("certified", 0.1, 5, 7, "train.npz", 9000, digest("rows"), (1.5, 0.7), 3)
+    return replace(trace(), method="lwm", sparsity_of="parameters", steps=(), finetuning=record, stages=stages)
+
+
 def policy(outcome: Outcome) -> PolicyOutcome:
     other = Outcome.PASS
     low, high, eps = {
@@ -241,13 +250,22 @@ def hostile_example() -> AuditResult:
     regions = tuple(replace(r, id=f"{PAYLOAD}{k}", source=PAYLOAD) for k, r in enumerate(whole.regions))
     assert whole.policy is not None
     assert whole.pruning is not None
-    candidates = (Candidate(PAYLOAD, 1.0, (3,), True),)
+    pruning = replace(whole.pruning, method=PAYLOAD, anchors={PAYLOAD: PAYLOAD})
+    pruning = replace(_hostile_trace(pruning), candidates=(Candidate(PAYLOAD, 1.0, (3,), True),))
     rules = tuple(replace(r, rule=PAYLOAD, text=PAYLOAD) for r in whole.policy.rules)
     return replace(
         whole, models=models, claims=claims, regions=regions, policy=replace(whole.policy, name=PAYLOAD, rules=rules),
-        pruning=replace(whole.pruning, method=PAYLOAD, anchors={PAYLOAD: PAYLOAD}, candidates=candidates),
+        pruning=pruning,
         provenance=Provenance(PAYLOAD, 7, {PAYLOAD: PAYLOAD}, PAYLOAD, {PAYLOAD: PAYLOAD}, PAYLOAD),
     )  # fmt: skip
+
+
+def _hostile_trace(own: PruneTrace) -> PruneTrace:
+    tuned = finetuned_trace()
+    assert tuned.finetuning is not None
+    record = replace(tuned.finetuning, objective=PAYLOAD, source=PAYLOAD, sha256=PAYLOAD)
+    stages = tuple(replace(s, stage=PAYLOAD, method=PAYLOAD) for s in tuned.stages)
+    return replace(own, sparsity_of=PAYLOAD, finetuning=record, stages=stages)
 
 
 def every_example() -> dict[str, AuditResult]:

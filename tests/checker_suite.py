@@ -14,7 +14,19 @@ import numpy as np
 from paoding_verify.evidence.certificate import Certificate, Split
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most
 from paoding_verify.network.evaluate import evaluate, evaluate_all, evaluate_op, pool_windows
-from paoding_verify.network.graph import Affine, Conv2d, Dense, LeakyRelu, MaxPool2d, Network, Node, Relu, Sigmoid, Tanh
+from paoding_verify.network.graph import (
+    Affine,
+    Conv2d,
+    Dense,
+    LeakyRelu,
+    MaxPool2d,
+    Network,
+    Node,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Tanh,
+)
 from tests.adversarial import traps
 from tests.float32_programs import run
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_dense, residual_net
@@ -316,6 +328,24 @@ def labels(checker: Checker) -> None:
     assert not proof.proved
 
 
+def images_of_other_shapes(checker: Checker) -> None:
+    """The same weights on rows of 8 and on rows of 4 make different networks: joint bounds must see it."""
+
+    def reshaped(shape: tuple[int, int, int]) -> Network:
+        weights = np.ones((1, 1, 3, 3)), np.zeros(1)
+        head = Dense(np.eye(2, 16, 5) * 100.0, np.array([0.0, 1.0]))
+        steps = Reshape(shape), Conv2d(*weights, padding=(1, 1, 1, 1)), Reshape((16,)), Dense(np.eye(16), np.zeros(16))
+        return chain((16,), *steps, Relu(), head)
+
+    f, g, point = reshaped((1, 2, 8)), reshaped((1, 4, 4)), np.ones((1, 16))
+    rows = np.vstack([np.eye(2, 4) - np.eye(2, 4, 2), np.eye(2, 4, 2) - np.eye(2, 4)])
+    found = checker["differential"].pair_lower_bounds(
+        f, g, 0 * point, point, rows, np.zeros(4), alignment=(tuple(range(16)),), semantics="real"
+    )
+    truth = np.concatenate([evaluate(f, point), evaluate(g, point)], axis=1) @ rows.T
+    assert (found <= truth + 1e-9).all()
+
+
 def folded_far_out(checker: Checker) -> None:
     """Folded parameters say nothing of float32 programs beyond 2^64 (`network.folding`)."""
     for reach, sure in ((2.0**40, True), (2.0**70, False)):
@@ -329,5 +359,5 @@ def folded_far_out(checker: Checker) -> None:
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, first_layer_differences, pairs_that_cancel, labels, garbage_slopes,
     values_enclosed, traps_are_refused, float32_runs, sampled_points, pairs,
-    folded_far_out,
+    folded_far_out, images_of_other_shapes,
 )  # fmt: skip

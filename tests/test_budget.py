@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from paoding_verify.errors import ConfigError
-from paoding_verify.pruning.budget import plan_removals, split_steps
+from paoding_verify.pruning.budget import plan_removals, shifted_counts, split_steps
 from paoding_verify.pruning.groups import find_units
 from tests.networks import chain, conv_net, dense_net, random_dense, residual_net
 
@@ -62,3 +62,17 @@ def test_steps_grow_to_the_plan_and_none_is_empty():
     assert plan[-1] == (7, 2, 0)
     assert all(a != b and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in itertools.pairwise(plan))
     assert plan[0] != (0, 0, 0)
+
+
+def test_shifted_counts_follow_the_weights_and_keep_the_total():
+    units = find_units(dense_net(0, (6, 20, 20, 4)))
+    even = shifted_counts(units.groups, (2, 2), (8, 8), (1.0, 1.0))
+    shifted = shifted_counts(units.groups, (2, 2), (8, 8), (2.0, 1.0))
+    assert even == (8, 8)
+    assert shifted == (10, 6)
+
+
+def test_shifted_counts_give_nothing_back_and_keep_an_atom_of_each_group():
+    units = find_units(dense_net(0, (6, 20, 20, 4)))
+    assert shifted_counts(units.groups, (0, 15), (10, 11), (1.0, 1.0))[1] >= 15
+    assert shifted_counts(units.groups, (18, 0), (19, 5), (9.0, 1.0)) == (19, 5)

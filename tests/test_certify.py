@@ -143,13 +143,27 @@ def test_limits_are_named():
     assert "time limit of 1e-09 s reached" in brief.claim.reason
 
 
+def test_relu_splitting_proves_what_bounds_leave_open():
+    network = dense_net(7, sizes=(10, 14, 12, 1))
+    region, row = Region("r0", np.full(10, -0.3), np.full(10, 0.3)), np.ones((1, 1))
+    box = (region.lower[None], region.upper[None])
+    crown = float(checker.lower_bounds(network, *box, row, np.zeros(1))[0, 0])
+    found = stages.attack([network], *box, row, np.zeros(1), ((0,),), restarts=40, steps=60, seed=0)
+    offset = -crown - 0.85 * (float(found.margin[0]) - crown)
+    task = Task("t0", "vnnlib", "original", region, Property(row, np.array([offset]), ((0,),)))
+    (finding,) = certify(network, [task], FAST)
+    assert finding.claim.verdict == Verdict.CERTIFIED, finding.claim.reason
+    assert finding.claim.method == "relu-splitting"
+    assert finding.certificate.trees
+
+
 def test_no_method_left():
-    network = residual_net(2)
+    network = pooled_net(2)
     findings = certify(network, tasks_around(network, np.geomspace(0.01, 0.5, 12), seed=5), FAST)
     unknown = [f.claim for f in findings if f.claim.verdict == Verdict.UNKNOWN]
     assert unknown
     for claim in unknown:
-        assert claim.reason.startswith("no method left: proved bound ")
+        assert claim.reason.startswith("max pooling has no bounds by cases: proved bound ")
         assert claim.bound <= 0 < claim.attack
 
 

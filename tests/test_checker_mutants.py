@@ -12,10 +12,22 @@ from types import ModuleType
 import pytest
 
 import paoding_verify.checker
+from tests.case_checks import CASE_CHECKS
 from tests.checker_suite import CHECKS
 
 FOLDER = Path(paoding_verify.checker.__file__).parent
-ORDER = ("rounding", "program", "relax", "intervals", "backward", "crown", "alignment", "differential", "prove")
+ORDER = (
+    "rounding",
+    "program",
+    "relax",
+    "intervals",
+    "backward",
+    "crown",
+    "alignment",
+    "differential",
+    "branching",
+    "prove",
+)
 PREFIX = "paoding_verify.checker."
 
 MUTANTS = [
@@ -50,6 +62,7 @@ MUTANTS = [
     ("backward", "downward(rows.constant - up(slack))", "downward(rows.constant)"),
     ("crown", "((1.0, low), (-1.0, high))", "((1.0, low), (1.0, high))"),
     ("crown", "low, high = np.maximum(x.lower, lower), np.minimum(x.upper, upper)", "low, high = np.maximum(x.lower, lower), (x.lower + np.minimum(x.upper, upper)) / 2"),
+    ("alignment", "if any(mine[1:] != other[1:]", "if any(mine[2:] != other[2:] and False"),
     ("alignment", "weight[np.ix_(out, inp)] = g.weight", "weight[: len(out), : len(inp)] = g.weight"),
     ("differential", "m = positive * below.upper_slope[here] + negative * above.upper_slope[here]", "m = positive * above.upper_slope[here] + negative * below.upper_slope[here]"),
     ("differential", "- dot(positive, below.upper_shift[here])", "+ dot(positive, below.upper_shift[here])"),
@@ -59,6 +72,24 @@ MUTANTS = [
     ("differential", "intersect(state, first, downward(g.lower + low), upward(g.upper + high))", "intersect(state, first, downward(g.lower - low), upward(g.upper - high))"),
     ("differential", "np.minimum(low, 0.0)", "low"),
     ("differential", "rows.coefficients[first], rows.coefficients[second] = a - k, b + k", "rows.coefficients[first], rows.coefficients[second] = a - k, b - k"),
+    ("differential", "low = np.maximum(low, downward(f_low - g_high))", "low = np.maximum(low, downward(f_low - g_low))"),
+    ("differential", "bounds[first] = np.maximum(f_low, downward(g_low + low))", "bounds[first] = np.maximum(f_low, downward(g_low - low))"),
+    ("differential", "bounds[second] = np.maximum(g_low, downward(f_low - high))", "bounds[second] = np.maximum(g_low, downward(f_low - low))"),
+    ("backward", "rows.give(index + 1, -rows.credits[index + 1], values)", "rows.give(index + 1, rows.credits[index + 1], values)"),
+    ("branching", "if sign > 0:", "if sign < 0:"),
+    ("branching", "credited[place] += sign * beta", "credited[place] += beta"),
+    ("branching", "max(low[place], 0.0)", "max(low[place], 0.05)"),
+    ("branching", "min(high[place], 0.0)", "min(high[place], -0.05)"),
+    ("branching", "[(*path, (node, unit, 1)), (*path, (node, unit, -1))]", "[(*path, (node, unit, 1))]"),
+    ("branching", "[(*path, (node, unit, 1)), (*path, (node, unit, -1))]", "[(*path, (node, unit, 1)), (*path, (node, unit, 1))]"),
+    ("branching", "(np.isfinite(scales) & (scales >= 0)).all()", "np.isfinite(scales).all()"),
+    ("branching", "any(leaf.row not in prop.clauses[tree.clause] for leaf in leaves)", "False"),
+    ("branching", "(low > high).reshape", "(low > high - 0.3).reshape"),
+    ("branching", "prop, semantics).min())", "prop, semantics).max())"),
+    ("branching", "margins[tree.clause] = max(margins[tree.clause], least)", "margins = [max(margin, least) for margin in margins]"),
+    ("branching", "return min(margins)", "return max(margins)"),
+    ("branching", "prop.offsets[numbers], zero, credit", "abs(prop.offsets[numbers]), zero, credit"),
+    ("branching", "if pending or leaf != len(scales)", "if leaf != len(scales)"),
     ("prove", "if not low.flat[node.dimension] <= node.threshold <= high.flat[node.dimension]:", "if False:"),
     ("prove", "pending += [(low, below, node.below), (above, high, node.above)]", "pending += [(low, below, node.below)]"),
     ("prove", "min(margins[task], margin)", "max(margins[task] if margins[task] < 1e300 else margin, margin)"),
@@ -91,7 +122,7 @@ def mutated(name: str, old: str, new: str) -> Iterator[dict[str, ModuleType]]:
 
 def killed(modules: dict[str, ModuleType]) -> bool:
     """Whether some check of the suite notices."""
-    for check in CHECKS:
+    for check in CHECKS + CASE_CHECKS:
         try:
             check(modules)
         except Exception:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from paoding_verify.checker import crown, differential, program, prove, relax
+from paoding_verify.checker import branching, crown, differential, program, prove, relax
+from tests.case_checks import CASE_CHECKS
 from tests.checker_suite import CHECKS
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS + CASE_CHECKS, ids=lambda check: check.__name__)
 def test_checker_is_sound(check: Callable[..., None]) -> None:
-    check({"crown": crown, "differential": differential, "program": program, "prove": prove, "relax": relax})
+    parts = {"crown": crown, "differential": differential, "program": program, "prove": prove, "relax": relax}
+    check({**parts, "branching": branching})

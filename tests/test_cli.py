@@ -118,6 +118,61 @@ def test_certify_and_compare_end_with_0(folder: Path, tmp_path: Path, capsys: py
     assert {claim["delta"] for claim in json.loads(shown[shown.index("{") :])["claims"]} == {0.5}
 
 
+def labelled_rows(path: Path, count: int) -> str:
+    """Rows for dense_net(3): the first six are those of data.npz."""
+    x = np.random.default_rng(0).random((count, 6), dtype=np.float32)
+    np.savez(path, x=x, y=dense_net(3).forward(x).argmax(axis=1))
+    return str(path)
+
+
+def test_prune_can_finetune_and_prints_every_stage(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = labelled_rows(tmp_path / "rows.npz", 60)
+    target, trace = tmp_path / "small.onnx", tmp_path / "trace.json"
+    options = ["--finetune", rows, "--objective", "adversarial", "--finetune-eps", "0.02", "--finetune-epochs", "2"]
+    command = ["prune", str(folder / "net.onnx"), "-o", str(target), "--target-sparsity", "0.3", "--method", "lwm"]
+    assert main([*command, "--trace", str(trace), "--quiet", *options]) == 0
+    shown = capsys.readouterr().out
+    assert "of parameters" in shown
+    assert shown.count("(not re-proved) at eps 0.02") == 3
+    record = json.loads(trace.read_text())
+    assert record["finetuning"]["num_excluded"] is None
+    assert (record["finetuning"]["objective"], record["finetuning"]["epochs"]) == ("adversarial", 2)
+    weights = [numpy_helper.to_array(t) for t in onnx.load(target).graph.initializer]
+    assert sum(int((w == 0).sum()) for w in weights) == round(0.3 * 258)
+
+
+def test_an_audit_never_trains_on_the_rows_it_reports(folder: Path, tmp_path: Path) -> None:
+    """The same file for both: the three rows drawn for the audit are left out, in another file as in this one."""
+    rows = labelled_rows(tmp_path / "rows.npz", 40)
+    regions = ["--samples", "3", "--eps", "0.01", "--target-sparsity", "0.3", "--method", "lwm", *EFFORT]
+    training = ["--finetune", rows, "--objective", "natural", "--finetune-epochs", "1"]
+    for data in (rows, str(folder / "data.npz")):
+        target = tmp_path / Path(data).stem
+        command = ["audit", str(folder / "net.onnx"), "--data", data, *regions, *training, "-o", str(target)]
+        assert main(command) in (0, 1, 3)
+        result = json.loads((target / "audit.json").read_text())
+        assert result["pruning"]["finetuning"]["num_excluded"] == 3
+        assert result["pruning"]["finetuning"]["num_rows"] + result["pruning"]["stages"][0]["num_inputs"] == 37
+        words = result["provenance"]["data_split"]
+        assert "no row of its data" not in words
+        assert "rows that lie in a region of this report (3) were left out" in words
+        assert main(["check", str(target), "--quiet"]) == 0
+
+
+def test_options_of_finetuning_need_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "small.onnx"
+    assert main(["prune", str(folder / "net.onnx"), "-o", str(target), "--objective", "natural"]) == 2
+    assert "--objective belongs to --finetune" in capsys.readouterr().err
+    data = str(folder / "data.npz")
+    assert main(["prune", str(folder / "net.onnx"), "-o", str(target), "--finetune", data, "--quiet"]) == 2
+    assert "needs a label" in capsys.readouterr().err
+    assert audit(folder, "--finetune", data, target=tmp_path / "out") == 2
+    assert "with --pruned nothing is" in capsys.readouterr().err
+    assert not target.exists()
+
+
 SPEC = "".join(f"(declare-const X_{k} Real)\n" for k in range(6)) + "".join(
     f"(declare-const Y_{k} Real)\n" for k in range(4)
 )
@@ -293,3 +348,15 @@ def test_a_real_network_is_pruned_audited_and_checked(data_dir: Path, tmp_path: 
     assert sum(result["models"][1]["num_units"]) < 0.75 * sum(result["models"][0]["num_units"])
     assert any(claim["verdict"] == "CERTIFIED" for claim in result["claims"])
     assert main(["check", str(target), "--quiet"]) == 0
+
+
+def test_prune_takes_the_options_of_its_methods_and_refuses_others(folder: Path, tmp_path: Path, capsys) -> None:
+    net, small = str(folder / "net.onnx"), str(tmp_path / "small.onnx")
+    common = ["prune", net, "-o", small, "--quiet"]
+    assert main([*common, "--json", "--method", "paoding-legacy-impact", "--step", "0.25"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["steps"]) == 2
+    assert main([*common, "--step", "0.25"]) == 2
+    assert "belongs to the paoding-legacy methods" in capsys.readouterr().err
+    assert main([*common, "--method", "random", "--hard-floor"]) == 2
+    assert main([*common, "--target-sparsity", "0.9", "--hard-floor"]) == 0
+    assert "ended early: at a sparsity of" in capsys.readouterr().out

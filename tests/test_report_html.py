@@ -16,7 +16,15 @@ from paoding_verify.report import html
 from paoding_verify.report.html import render_html
 from paoding_verify.report.text import visible
 from paoding_verify.report.view import MAX_WITNESSES
-from tests.audits import PAYLOAD, audit_example, certify_example, compare_example, every_example, large_example
+from tests.audits import (
+    PAYLOAD,
+    audit_example,
+    certify_example,
+    compare_example,
+    every_example,
+    finetuned_trace,
+    large_example,
+)
 
 EXAMPLES = every_example()
 
@@ -177,6 +185,18 @@ def test_a_proof_that_was_not_checked_again_raises_an_alarm():
     assert f"only {total - 1} of {total}" in text
     assert "NOT RE-PROVED" in text
     assert "NOT RE-PROVED" not in Page(render_html(result)).text
+
+
+def test_figures_by_stage_stand_in_the_results_and_are_not_passed_off_as_proved():
+    result = replace(audit_example(Outcome.PASS, (0.01,), 4), pruning=finetuned_trace())
+    results = render_html(result).split('<section id="results"')[1].split("</section>")[0]
+    (row,) = re.findall(r'<th scope="row" class="break">pruned(.*)', results)
+    assert re.sub("<.*?>", "|", row) == "|0.1|200|90.0 %|62.0 %|20.0 %|crown-ibp|25.0 %"
+    assert "they were not proved a second time" in results
+    text = Page(render_html(result)).text
+    assert "of parameters reached" in text
+    assert "9,000 rows of train.npz" in text
+    assert "Figures by stage" not in render_html(audit_example(Outcome.PASS, (0.01,), 4))
 
 
 def test_one_network_needs_no_comparison():

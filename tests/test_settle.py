@@ -10,7 +10,7 @@ import pytest
 
 from paoding_verify.auditing.settle import refuse_contradictions, settle
 from paoding_verify.auditing.tasks import robustness_tasks
-from paoding_verify.errors import EngineError, ModelError, SoundnessError
+from paoding_verify.errors import EngineError, MissingComponentError, SoundnessError, UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Claim, Finding, Witness
 from paoding_verify.evidence.verdict import Verdict
@@ -53,13 +53,20 @@ def test_a_failing_engine_costs_only_the_claims_it_fails_on() -> None:
     assert len(findings) == 9
 
 
-@pytest.mark.parametrize("error", [SoundnessError("contradiction"), ModelError("bad model")])
+@pytest.mark.parametrize("error", [SoundnessError("contradiction"), MissingComponentError("no engine")])
 def test_errors_about_the_whole_run_are_raised(error: Exception) -> None:
     def cascade(some: Sequence[Task]) -> list[Finding]:
         raise error
 
     with pytest.raises(type(error)):
         settle(cascade, tasks(2))
+
+
+def test_an_operation_that_an_engine_does_not_know_costs_the_claims_not_the_run() -> None:
+    def cascade(some: Sequence[Task]) -> list[Finding]:
+        raise UnsupportedOpError("no bounds for this")
+
+    assert [f.claim.reason for f in settle(cascade, tasks(1))] == ["UnsupportedOpError: no bounds for this"]
 
 
 def test_interruption_is_no_engine_error() -> None:

@@ -18,12 +18,12 @@ from paoding_verify.evidence.claim import PAIR_KINDS, Finding
 from paoding_verify.evidence.measures import Evidence
 from paoding_verify.evidence.metrics import accuracy_metrics
 from paoding_verify.evidence.property import Property
-from paoding_verify.evidence.pruning import PruneTrace
+from paoding_verify.evidence.pruning import FinetuneRecord, PruneTrace
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.network.graph import Network
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.record import model_record
-from paoding_verify.regions import Region
+from paoding_verify.regions import Region, regions_digest
 from paoding_verify.task import Progress, Task
 
 __all__ = ["PAIR_KINDS", "audit", "certify_model", "compare_models"]
@@ -150,19 +150,39 @@ def _result(
         metrics=accuracy_metrics(claims),
         policy=None,
         pruning=trace,
-        provenance=describe(config, config.data_split or _split_words(mode, trace)),
+        provenance=describe(config, config.data_split or _split_words(mode, trace, regions)),
         files=binary_members(shipped, regions, findings),
     )
 
 
-def _split_words(mode: str, trace: PruneTrace | None) -> str:
+def _split_words(mode: str, trace: PruneTrace | None, regions: Sequence[Region]) -> str:
     if mode == "certify":
         return "One network alone: nothing was pruned."
     if trace is None:
         return "The pruned network was given; what it was pruned with is not known to the audit."
+    if trace.finetuning is None:
+        return _pruner_words(trace, "no region of this report, and no row of its data, was used")
+    return f"{_pruner_words(trace, 'no region of this report was used')} {_training_words(trace.finetuning, regions)}"
+
+
+def _pruner_words(trace: PruneTrace, unused: str) -> str:
     if trace.anchors.get("source") == "synthesised":
         return (
-            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; no region "
-            "of this report, and no row of its data, was used to choose, compensate or repair."
+            f"The pruner made its own {trace.anchors.get('count')} anchors from the original network alone; {unused} "
+            "to choose, compensate or repair."
         )
+    if trace.anchors.get("source") == "none":
+        return f"The pruner looked at weights alone; {unused} to choose."
     return "The pruner was given regions by its caller; whether they are among the regions reported here is not known."
+
+
+def _training_words(record: FinetuneRecord, regions: Sequence[Region]) -> str:
+    trained = f"Fine-tuning trained on {record.num_rows} rows of {record.source or 'data without a name'}"
+    if record.audited_sha256 != regions_digest(regions):
+        return f"{trained}; whether some of them lie in the regions reported here is not known."
+    if not record.num_excluded:
+        return f"{trained}; none of that file's rows lies in a region of this report."
+    return (
+        f"{trained}; rows that lie in a region of this report ({record.num_excluded}) were left out of training and of "
+        "the figures by stage."
+    )

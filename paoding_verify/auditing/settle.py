@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from paoding_verify.errors import EngineError, InputError, MissingComponentError, SoundnessError
+from paoding_verify.errors import EngineError, MissingComponentError, SoundnessError
 from paoding_verify.evidence.claim import Claim, Finding
 from paoding_verify.evidence.contradiction import contradictions
 from paoding_verify.evidence.verdict import Verdict
@@ -23,7 +23,8 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
     """One finding per task, in order. A batch in which an engine fails is halved until the failing tasks stand alone;
     those become claims without a verdict, whose reason is the error.
 
-    Raises: InputError, MissingComponentError, SoundnessError: they concern the whole run.
+    The run's inputs were checked before: whatever a cascade finds wrong with them concerns the task at hand.
+    Raises: MissingComponentError, SoundnessError: they concern the whole run.
     """
     if not tasks:
         return []
@@ -31,7 +32,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
         findings = list(cascade(tasks))
         _check(tasks, findings)
         return [_cautious(finding) for finding in findings]
-    except (InputError, MissingComponentError, SoundnessError):
+    except (MissingComponentError, SoundnessError):
         raise
     except Exception as error:
         if len(tasks) == 1:

@@ -146,6 +146,7 @@ def _check_alignment(original: Network, pruned: Network, alignment: Alignment) -
         type(a.op) is type(b.op) and a.inputs == b.inputs and getattr(a.op, "slope", 0) == getattr(b.op, "slope", 0)
         for a, b in zip(original.nodes, pruned.nodes, strict=True)
     )
+    same = same and all(f[1:] == g[1:] for f, g in zip(original.shapes, pruned.shapes, strict=True))
     if not same or len(alignment) != len(original.activations):
         raise InputError("an alignment needs networks of the same operations and one entry per activation layer")
     for k, units in zip(original.activations, alignment, strict=True):

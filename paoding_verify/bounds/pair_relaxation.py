@@ -92,7 +92,7 @@ class Coupling:
         """Joint where the lines of the difference are closer together, in the middle, than those of both ReLUs."""
         self._lines = difference_of_relus(d)
         lower_slope, lower_intercept, upper_slope, upper_intercept = self._lines
-        gap = (upper_slope - lower_slope) * d.middle + upper_intercept - lower_intercept
+        self.gap = gap = (upper_slope - lower_slope) * d.middle + upper_intercept - lower_intercept
         self.share = (gap < ReluLines(f).gap(f) + ReluLines(g).gap(g)).to(gap.dtype)
 
     def split(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

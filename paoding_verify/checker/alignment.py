@@ -39,6 +39,9 @@ def widen(f: Network, g: Network, alignment: Sequence[Sequence[int]]) -> tuple[N
     """
     if len(f.nodes) != len(g.nodes) or f.input_shape != g.input_shape or f.num_outputs != g.num_outputs:
         raise InputError("the two networks differ in structure")
+    if any(mine[1:] != other[1:] for mine, other in zip(f.shapes, g.shapes, strict=True)):
+        # Only the number of channels may differ: an element of g then stands where f has the same row and column.
+        raise InputError("a value of one network has other rows and columns than that of the other")
     maps = _unit_maps(f, g, alignment)
     nodes = []
     for index, (mine, other) in enumerate(zip(f.nodes, g.nodes, strict=True)):

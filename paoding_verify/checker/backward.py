@@ -8,7 +8,8 @@ Coefficients and constant are floats, read as real numbers. A linear step v = W 
 by m . h + c . b, m = fl(W^T c), whatever its rounding: |W^T c - m| . |h| <= gamma(n) |c| . (|W| |h|), which `charge`
 holds together with the error of c . b and with |e|; so the slack grows by |c| . charge. A nonlinear step is replaced by
 its lower line where c > 0 and by its upper line where c < 0; `charge` covers |e| and the roundings again. Where two
-coefficients of one value meet, their sum rounds once. At the input the sum is smallest at a corner of the box.
+coefficients of one value meet, their sum rounds once; so it does where a multiple of a value that is known to be
+non-negative is taken off (`Pass.credits`). At the input the sum is smallest at a corner of the box.
 Underflow of everything is below TINY (1 + sum of all magnitudes). What is not finite becomes minus infinity.
 
 Source: Zhang et al., arXiv 1811.00866 (the bounds); the error terms follow `rounding.py`.
@@ -48,6 +49,8 @@ class Pass:
     """(P,)"""
     slack: Array
     """(P,)"""
+    credits: dict[int, Array] = field(default_factory=dict)
+    """Value -> (P, *shape) m with m_j v_j >= 0 wherever the rows are to hold; m is taken off the coefficient of v."""
 
     def give(self, value: int, coefficient: Array, values: Sequence[Enclosure]) -> None:
         """Adds coefficients to those that a value has already."""
@@ -99,6 +102,8 @@ def take_back(state: State, rows: Pass, start: int, numbers: Indices) -> Array:
     program, values = state.program, state.values
     for index in range(max(rows.coefficients) - 1, -1, -1):
         step = program.steps[index]
+        if index + 1 in rows.credits:
+            rows.give(index + 1, -rows.credits[index + 1], values)
         if state.coupling is not None:
             state.coupling.before(index, state, rows)
         coefficient = rows.coefficients.pop(index + 1, None)

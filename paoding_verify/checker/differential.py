@@ -53,7 +53,7 @@ from paoding_verify.network.graph import (
 )  # fmt: skip
 from paoding_verify.network.linear import absolute, product, row_length
 
-__all__ = ["Twins", "pair_lower_bounds"]
+__all__ = ["Twins", "pair_lower_bounds", "pair_state"]
 
 Box = tuple[Array, Array]
 
@@ -77,6 +77,22 @@ def pair_lower_bounds(  # noqa: PLR0913 - rows, boxes and hints of two networks 
     Shapes: lower, upper (N, *input_shape); rows (R, out_f + out_g) or (N, R, ...); offsets (R,) or (N, R) -> (N, R).
     Raises: InputError if shapes or slopes do not fit, or a box is not finite.
     """
+    state = pair_state(original, pruned, (lower, upper), alignment, semantics, slopes=slopes, num_rows=rows.shape[-2])
+    separate = bound_rows(replace(state, coupling=None), rows, offsets)
+    return separate if state.coupling is None else np.maximum(separate, bound_rows(state, rows, offsets))
+
+
+def pair_state(  # noqa: PLR0913 - see pair_lower_bounds
+    original: Network,
+    pruned: Network,
+    box: Box,
+    alignment: Sequence[Sequence[int]] | None,
+    semantics: str,
+    *,
+    slopes: Sequence[Slopes] | None = None,
+    num_rows: int = 0,
+) -> State:
+    """Bounds of every value of two networks, coupled where the alignment fits; arguments as `pair_lower_bounds`."""
     coupling = None
     program = pair_program(original, pruned, None)
     if alignment is not None:
@@ -86,9 +102,7 @@ def pair_lower_bounds(  # noqa: PLR0913 - rows, boxes and hints of two networks 
             pass  # separate passes are valid for any two networks
         else:
             program, coupling = pair_program(original, wide, kept), Twins()
-    state = enclose(program, lower, upper, semantics, slopes=slopes, num_rows=rows.shape[-2], coupling=coupling)
-    separate = bound_rows(replace(state, coupling=None), rows, offsets)
-    return separate if coupling is None else np.maximum(separate, bound_rows(state, rows, offsets))
+    return enclose(program, *box, semantics, slopes=slopes, num_rows=num_rows, coupling=coupling)
 
 
 class Twins:
@@ -139,6 +153,29 @@ class Twins:
         rows.spend(rows.coefficients[second], 2 * U64 * magnitude(g.lower, g.upper))
         rows.give(z_f, m, state.values)
         rows.give(z_g, -m, state.values)
+
+    def on_leaves(self, count: int, bounds: dict[int, Box], state: State) -> Twins:
+        """The same differences on `count` parts of one region, narrowed by what is known there of single values.
+
+        bounds: value -> lower and upper (count, *shape); twins of these values are narrowed and added. A part on
+        which an interval becomes empty (lower > upper) holds no execution.
+        """
+        result = Twins()
+        for value, (low, high) in self.differences.items():
+            shape = (count, *low.shape[1:])
+            result.differences[value] = np.broadcast_to(low, shape), np.broadcast_to(high, shape)
+        for second, first in state.program.twins.items():
+            if first not in bounds and second not in bounds:
+                continue
+            f_low, f_high = bounds.get(first, (state.values[first].lower, state.values[first].upper))
+            g_low, g_high = bounds.get(second, (state.values[second].lower, state.values[second].upper))
+            low, high = result.differences[second]
+            low = np.maximum(low, downward(f_low - g_high))
+            high = np.minimum(high, upward(f_high - g_low))
+            result.differences[second] = low, high
+            bounds[first] = np.maximum(f_low, downward(g_low + low)), np.minimum(f_high, upward(g_high + high))
+            bounds[second] = np.maximum(g_low, downward(f_low - high)), np.minimum(g_high, upward(f_high - low))
+        return result
 
     def _joint_lines(self, index: int, twin: int, state: State) -> tuple[Lines, Lines, npt.NDArray[np.bool_]]:
         """Lines above max(d, 0) and above max(-d, 0), and where coupling promises to be tighter than not."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.checker.backward import Indices
+from paoding_verify.checker.branching import margin_by_cases
 from paoding_verify.checker.crown import lower_bounds
 from paoding_verify.checker.differential import pair_lower_bounds
 from paoding_verify.checker.program import check_slopes, pair_program, single_program
@@ -61,6 +62,9 @@ def prove(
     for task, (prop, certificate) in enumerate(zip(properties, certificates, strict=True)):
         try:
             _check(networks, lower[task], upper[task], prop, certificate)
+            if certificate.trees:
+                margins[task] = margin_by_cases(networks, lower[task], upper[task], prop, certificate, semantics)
+                continue
             boxes = list(leaves(lower[task], upper[task], certificate.split))
         except InputError as error:
             margins[task], reasons[task] = float("-inf"), f"refused: {error}"
@@ -124,11 +128,15 @@ def _check(networks: Sequence[Network], lower: Array, upper: Array, prop: Proper
         raise InputError("the box is empty or has an endpoint that is not finite")
     if prop.rows.shape[1] != sum(network.num_outputs for network in networks):
         raise InputError(f"a property over {prop.rows.shape[1]} outputs does not fit the network(s)")
+    if certificate.trees and certificate.split is not None:
+        raise InputError("the certificate splits both its region and its ReLUs")
     if certificate.kind == "both-robust":
         if certificate.label is None or not 0 <= certificate.label < min(n.num_outputs for n in networks):
             raise InputError("the certificate names no common class")
         if certificate.slopes:
             raise InputError("certificates of kind both-robust carry no slopes")
+        if certificate.trees:
+            raise InputError("certificates of kind both-robust carry no ReLU splits")
     elif certificate.slopes:
         program = single_program(networks[0]) if wanted == 1 else pair_program(networks[0], networks[1], None)
         check_slopes(program, certificate.slopes, len(prop.rows))

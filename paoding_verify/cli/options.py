@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_effort", "add_model", "add_output", "add_regions", "given_settings"]
+__all__ = ["add_effort", "add_finetuning", "add_model", "add_output", "add_regions", "given_settings"]
 
 SETTINGS = ("eps", "samples", "target_sparsity", "method", "domain", "delta", "seed", "timeout_s", "smt_samples")
 """Options that are fields of AuditConfig or SearchConfig."""
@@ -39,6 +39,20 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         help="smallest and largest legal input (default: 0 1 for uint8 data, else unbounded)",
     )
+
+
+def add_finetuning(parser: argparse.ArgumentParser) -> None:
+    """Training after pruning."""
+    group = parser.add_argument_group("fine-tuning")
+    group.add_argument(
+        "--finetune", metavar="DATA.npz", help="labelled rows to train on after pruning; those inside audited regions "
+        "are left out",
+    )  # fmt: skip
+    group.add_argument(
+        "--objective", metavar="O", help="natural, adversarial or certified training (default certified)"
+    )
+    group.add_argument("--finetune-eps", metavar="E", type=float, help="its radius (default: the largest eps)")
+    group.add_argument("--finetune-epochs", metavar="N", type=int, help="passes over the rows (default 5)")
 
 
 def add_effort(parser: argparse.ArgumentParser) -> None:

@@ -37,14 +37,15 @@ _TIE = 1e-12
 
 
 def same_structure(original: Network, pruned: Network) -> bool:
-    """Whether both have the same operations in the same wiring, and no layer of `pruned` is wider."""
+    """Whether both have the same operations and wiring on images of one size, and no layer of `pruned` is wider."""
     if original.input_shape != pruned.input_shape or len(original.nodes) != len(pruned.nodes):
         return False
     pairs = zip(original.nodes, pruned.nodes, strict=True)
     if any(type(a.op) is not type(b.op) or a.inputs != b.inputs or _slope(a) != _slope(b) for a, b in pairs):
         return False
-    shapes = [(original.shapes[k + 1], pruned.shapes[k + 1]) for k in original.activations]
-    return all(g[0] <= f[0] and g[1:] == f[1:] for f, g in shapes)
+    if any(f[1:] != g[1:] for f, g in zip(original.shapes, pruned.shapes, strict=True)):
+        return False
+    return all(pruned.shapes[k + 1][0] <= original.shapes[k + 1][0] for k in original.activations)
 
 
 def find_alignment(

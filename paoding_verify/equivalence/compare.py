@@ -1,4 +1,5 @@
-"""The cascade for a pair: centre, attack, each network for itself, joint bounds, input splitting, z3; cheapest first.
+"""The cascade for a pair: centre, attack, each network for itself, joint bounds, input splitting, ReLU splitting, z3;
+cheapest first.
 
 A claim is CERTIFIED only after the checker has proved it again in every arithmetic that the configuration names, and
 VIOLATED only with a witness that onnxruntime reproduces on both shipped files. All else is UNKNOWN, with its reason.
@@ -17,6 +18,7 @@ from paoding_verify.equivalence.alignment import find_alignment
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, open_job, shared_time
 from paoding_verify.equivalence.pair_splitting import MAX_FEATURES, split_pair
+from paoding_verify.equivalence.relu_splitting import split_relus
 from paoding_verify.equivalence.reproof import prove_brackets, prove_jobs
 from paoding_verify.equivalence.stages import (
     attack_differences,
@@ -117,6 +119,9 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
         if prod(engines.original.input_shape) <= MAX_FEATURES:
             method = "input-splitting"
             _split(engines, job)
+        if job.finding is None and job.spent_s < config.timeout_s:
+            method = "relu-splitting"
+            split_relus(engines, job)
         if job.finding is None:
             _ask_z3(engines, job)
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)

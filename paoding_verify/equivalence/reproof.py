@@ -69,8 +69,9 @@ def _prove(engines: PairEngines, jobs: Sequence[PairJob], props: Sequence[Proper
     """Smallest margin over all arithmetics, and why it is no proof (empty: it is one)."""
     margins, reasons = [np.inf] * len(jobs), [""] * len(jobs)
     lower, upper = stack_boxes([job.task.region for job in jobs])
-    fallback = Certificate("differential", alignment=engines.alignment)
-    certificates = [job.certificate or fallback for job in jobs]
+    for job in jobs:  # what is proved below is recorded with these hints
+        job.certificate = job.certificate or Certificate("differential", alignment=engines.alignment)
+    certificates = [job.certificate for job in jobs if job.certificate]
     for semantics in engines.config.semantics:
         proofs = prove(engines.networks, lower, upper, props, certificates, semantics=semantics)
         for k, proof in enumerate(proofs):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Certificate", "Slopes", "Split"]
+__all__ = ["LEAF", "Certificate", "ReluTree", "Slopes", "Split"]
 
 Slopes = Mapping[tuple[int, int], npt.NDArray[np.uint8]]
 """(start, node) -> lower slopes of the unstable units of activation node `node`, used when bounding the rows of
@@ -32,6 +32,31 @@ class Split:
     above: Split | None = None
 
 
+LEAF = -1
+"""In a `ReluTree`, stands for the node of a leaf."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReluTree:
+    """Distinctions by the signs of pre-activations, in whose every case one clause of a property is proved.
+
+    Entries come in preorder: a split of ReLU or LeakyReLU node n at unit j, then the tree for v_j <= 0, then the tree
+    for v_j >= 0, v_j being what the node reads; or a leaf. For a pair, nodes of g are numbered after those of f.
+    """
+
+    clause: int
+    """Number of the clause."""
+    nodes: tuple[int, ...]
+    """For every entry its node, LEAF for a leaf."""
+    units: tuple[int, ...]
+    """For every entry the flat index of the unit that is split; for a leaf the row of the property that is positive."""
+    scales: tuple[float, ...]
+    """For every leaf the unit of its multipliers, at least 0."""
+    multipliers: npt.NDArray[np.uint8]
+    """(sum of the leaves' depths, 2), leaf by leaf, from the root down: (256 high + low) / 65535 * scale is the
+    Lagrange multiplier of a sign condition; any is valid. Source: Wang et al., arXiv 2103.06624."""
+
+
 @dataclass(frozen=True, eq=False)
 class Certificate:
     """Hints for the re-proof of one claim."""
@@ -47,3 +72,5 @@ class Certificate:
     """For differential: for each activation layer, the units of f that the units of g continue, in g's order."""
     label: int | None = None
     """For both-robust: the common class."""
+    trees: tuple[ReluTree, ...] = ()
+    """Clauses that are proved case by case, over the whole region; the others are proved at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Candidate", "Move", "PruneStep", "PruneTrace"]
+__all__ = ["Candidate", "FinetuneRecord", "Move", "PruneStep", "PruneTrace", "StageMetrics"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,50 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class FinetuneRecord:
+    """How a network was trained further after pruning."""
+
+    objective: str
+    """natural, adversarial or certified."""
+    eps: float
+    """Radius of the training boxes in input units; natural training does not look at it."""
+    epochs: int
+    seed: int
+    source: str
+    """File of the training rows. Untrusted text."""
+    num_rows: int
+    """Rows trained on."""
+    sha256: str
+    """Digest of these rows, inputs and labels, in the order of the file."""
+    losses: tuple[float, ...]
+    """Mean loss of every epoch."""
+    num_excluded: int | None = None
+    """Rows left out because they lie in a region of the audit; None: the regions were not known."""
+    audited_sha256: str | None = None
+    """Digest of these regions, whatever their order."""
+
+
+@dataclass(frozen=True)
+class StageMetrics:
+    """Figures of one stage of pruning over rows held out from training. Fractions of `num_inputs`.
+
+    They come from the search engines alone and were not proved a second time.
+    """
+
+    stage: str
+    """original, pruned or fine-tuned."""
+    eps: float
+    num_inputs: int
+    natural_accuracy: float
+    empirical_robust_accuracy: float
+    """Classified as the label, and no attack found a point that is not."""
+    certified_accuracy: float
+    """Every margin bounded above 0 by `method`."""
+    method: str
+    """Bound method, the same at every stage."""
+
+
+@dataclass(frozen=True)
 class PruneTrace:
     """Record of a pruning run."""
 
@@ -70,3 +114,11 @@ class PruneTrace:
     candidates: tuple[Candidate, ...] = ()
     excluded: tuple[str, ...] = ()
     """Activation layers, wholly or partly, that could not be pruned, each with the reason. Untrusted text."""
+    stopped: str = ""
+    """Why the run ended before its target; empty: it did not."""
+    sparsity_of: str = "units"
+    """What sparsity counts: units, or parameters (weights set to zero in place)."""
+    finetuning: FinetuneRecord | None = None
+    """None: the network was not trained after pruning."""
+    stages: tuple[StageMetrics, ...] = ()
+    """Before pruning, after pruning, after fine-tuning; empty without fine-tuning."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
@@ -16,6 +19,7 @@ from paoding_verify.network.graph import (
     MaxPool2d,
     Network,
     Node,
+    Op,
     Permute,
     Relu,
     Reshape,
@@ -44,6 +48,24 @@ class CanonicalModule(nn.Module):
             for j, array in enumerate(op_parameters(node.op)):
                 target = self.get_parameter(f"p{index}_{j}")
                 target.copy_(torch.as_tensor(array.copy()).to(target.dtype))
+
+    def current(self) -> Network:
+        """The network with the parameters that this module has now, taken as exact; without a source.
+
+        Raises: ModelError if a parameter is not finite.
+        """
+        nodes = tuple(
+            replace(node, op=self._current_op(index, node.op)) for index, node in enumerate(self.network.nodes)
+        )
+        return replace(self.network, nodes=nodes, source=None)
+
+    def _current_op(self, index: int, op: Op) -> Op:
+        if not isinstance(op, (Dense, Conv2d, Affine)):
+            return op
+        first, second = (self.get_parameter(f"p{index}_{j}").detach().numpy().astype(np.float64) for j in range(2))
+        if isinstance(op, Affine):
+            return Affine(first, second)
+        return replace(op, weight=first, bias=second, bias_magnitude=None, roundings=0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Outputs. Shapes: (N, *input_shape) -> (N, num_outputs)."""

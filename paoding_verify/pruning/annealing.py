@@ -5,6 +5,10 @@ is compensated, and its energy - the mean drop of certified margins - decides: a
 probability exp(-dE / T). The temperature T falls linearly with the fraction removed, to 0 at the target. A step has
 to meet its budget: once its attempts are used up, the proposal of least energy is taken.
 
+How a step's budget is split follows a measurement: each layer's share is removed alone, and layers whose removal raises
+the energy more give up less. Under a hard floor a proposal that costs any anchor its certificate is never taken; the
+step is halved until one fits, and where none does the run ends.
+
 Source: arXiv 2204.00783 (progressive pruning by stochastic optimisation); the robustness metric is a certified one
 here, and a merge is followed by least squares.
 """
@@ -18,8 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.pruning import Move, PruneStep
 from paoding_verify.network.graph import Array, Float32Array, Network
+from paoding_verify.pruning.budget import shifted_counts
 from paoding_verify.pruning.compensation import best_partners, merge, refit
 from paoding_verify.pruning.groups import UnitGroup
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem, moves_of
@@ -40,6 +46,8 @@ class AnnealingConfig:
     """Scale of the Gumbel noise on log prices when atoms are drawn."""
     heat: float = 0.02
     """Temperature at the start, as a share of the original's median absolute certified margin."""
+    sensitivity: float = 0.5
+    """Exponent by which a layer's measured rise of energy shrinks its share of a step; 0: equal fractions always."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +72,61 @@ class _Proposal:
 
 
 def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -> PruneOutcome:
-    """Removes exactly what the plan says; every proposal, accepted or not, is in the steps."""
+    """Removes as many units as the plan says, or under a hard floor as many as can go before the search finds no way
+    on; every proposal, accepted or not, is in the steps.
+
+    Raises: ConfigError if there is a hard floor and no anchor that is certified for the original.
+    """
+    if problem.hard_floor and not (problem.signal.baseline > 0).any():
+        raise ConfigError("the hard floor keeps certified anchors certified, and the original has none; leave it out")
     state = _State(problem.original, frozenset(), problem.targets, problem.signal.baseline, 0.0)
-    steps = []
-    for number, counts in enumerate(problem.plan, start=1):
-        start = time.perf_counter()
-        temperature = _temperature(problem, state, config)
-        state, accepted, rejected = _step(problem, state, counts, temperature, config)
-        problem.progress("pruning", len(state.removed), sum(problem.plan[-1]))
-        steps.append(
-            PruneStep(
-                number, accepted, rejected, state.energy, temperature, problem.sparsity(state.removed),
-                float(state.margins.mean()), time.perf_counter() - start,
-            )
-        )  # fmt: skip
+    steps: list[PruneStep] = []
+    for planned in problem.plan:
+        aim = goal = _split(problem, state, planned, config)
+        while (done := _done(problem, state)) != aim:
+            start = time.perf_counter()
+            temperature = _temperature(problem, state, config)
+            state, accepted, rejected = _step(problem, state, aim, temperature, config)
+            problem.progress("pruning", len(state.removed), sum(problem.plan[-1]))
+            steps.append(
+                PruneStep(
+                    len(steps) + 1, accepted, rejected, state.energy, temperature, problem.sparsity(state.removed),
+                    float(state.margins.mean()), time.perf_counter() - start,
+                )
+            )  # fmt: skip
+            halfway = tuple((before + after) // 2 for before, after in zip(done, aim, strict=True))
+            aim = goal if accepted else halfway
+            if not accepted and halfway == done:
+                return PruneOutcome(state.network, state.removed, tuple(steps), _farewell(problem, state))
     return PruneOutcome(state.network, state.removed, tuple(steps))
+
+
+def _farewell(problem: PruneProblem, state: _State) -> str:
+    return (
+        f"at a sparsity of {problem.sparsity(state.removed):.4f} every proposal tried would have cost an anchor "
+        f"its certificate, and the hard floor forbids that"
+    )
+
+
+def _done(problem: PruneProblem, state: _State) -> tuple[int, ...]:
+    """Atoms that are gone from each group."""
+    return tuple(len(state.removed & set(group.atoms)) for group in problem.units.groups)
+
+
+def _split(problem: PruneProblem, state: _State, planned: Sequence[int], config: AnnealingConfig) -> tuple[int, ...]:
+    """Cumulative removals after this step: as many units as planned, fewer from layers that turn out sensitive."""
+    groups, done = problem.units.groups, _done(problem, state)
+    if config.sensitivity == 0 or len(groups) == 1:
+        return tuple(planned)
+    even = shifted_counts(groups, done, planned, [1.0] * len(groups))
+    rises = []
+    for k in range(len(groups)):
+        alone = tuple(even[i] if i == k else done[i] for i in range(len(groups)))
+        energy = _propose(problem, state, alone, config).state.energy if alone != done else state.energy
+        rises.append(max(energy - state.energy, 0.0) / max(even[k] - done[k], 1) * len(groups[k].atoms))
+    usual = float(np.mean(rises))
+    weights = [min(max(((usual + 1e-9) / (rise + 1e-9)) ** config.sensitivity, 0.5), 2.0) for rise in rises]
+    return shifted_counts(groups, done, planned, weights)
 
 
 def _temperature(problem: PruneProblem, state: _State, config: AnnealingConfig) -> float:
@@ -92,22 +140,27 @@ def _step(
 ) -> tuple[_State, tuple[Move, ...], tuple[Move, ...]]:
     tried: list[_Proposal] = []
     reasons: list[str] = []
+    eligible: list[int] = []
     taken = False
     while not taken and len(tried) < config.attempts:
         proposal = _propose(problem, state, counts, config)
         taken, reason = metropolis(proposal.state.energy - state.energy, temperature, problem.rng)
+        lost = problem.signal.num_lost(proposal.state.margins) if problem.hard_floor else 0
+        if lost:
+            taken, reason = False, f"{reason}; {lost} anchors would lose their certificate, so it is not taken"
         tried.append(proposal)
         reasons.append(reason)
-    chosen = len(tried) - 1
-    if not taken:
-        chosen = min(range(len(tried)), key=lambda k: tried[k].state.energy)
+        if not lost:
+            eligible.append(len(tried) - 1)
+    chosen = eligible[-1] if taken else min(eligible, key=lambda k: tried[k].state.energy, default=-1)
+    if not taken and chosen >= 0:
         reasons[chosen] = f"least energy of {len(tried)} rejected proposals; the step's budget must be met"
     moves = [
         moves_of(problem.units, p.batch, p.partners, energy=p.state.energy, reason=reason)
         for p, reason in zip(tried, reasons, strict=True)
     ]
     rejected = tuple(move for k, batch in enumerate(moves) if k != chosen for move in batch)
-    return tried[chosen].state, moves[chosen], rejected
+    return (tried[chosen].state, moves[chosen], rejected) if chosen >= 0 else (state, (), rejected)
 
 
 def _propose(problem: PruneProblem, state: _State, counts: Sequence[int], config: AnnealingConfig) -> _Proposal:

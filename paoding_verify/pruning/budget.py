@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from paoding_verify.errors import ConfigError
 from paoding_verify.pruning.groups import UnitGroup, UnitMap
 
-__all__ = ["plan_removals", "split_steps"]
+__all__ = ["plan_removals", "shifted_counts", "split_steps"]
 
 
 def plan_removals(units: UnitMap, num_units: int, target_sparsity: float) -> tuple[int, ...]:
@@ -39,6 +39,26 @@ def split_steps(counts: Sequence[int], num_steps: int) -> list[tuple[int, ...]]:
     return [now for before, now in zip([tuple(0 for _ in counts), *plan], plan, strict=False) if now != before]
 
 
+def shifted_counts(
+    groups: Sequence[UnitGroup], done: Sequence[int], counts: Sequence[int], weights: Sequence[float]
+) -> tuple[int, ...]:
+    """Cumulative removals that go from `done` on with each group's fraction in proportion to its weight, and take as
+    many units as `counts` does, or the nearest number that whole atoms make. Every group keeps an atom, none gets one
+    back. Shapes: done, counts, weights (groups,), weights above 0.
+    """
+    wanted = sum(count * g.multiplicity for count, g in zip(counts, groups, strict=True))
+    low, high = 0.0, 1.0 / min(weights)
+    for _ in range(60):
+        pace = (low + high) / 2
+        quotas = [
+            min(gone + pace * weight * len(g.atoms), len(g.atoms) - 1.0)
+            for gone, weight, g in zip(done, weights, groups, strict=True)
+        ]
+        total = sum(quota * g.multiplicity for quota, g in zip(quotas, groups, strict=True))
+        low, high = (pace, high) if total < wanted else (low, pace)
+    return _nearest_counts(groups, quotas, wanted, done)
+
+
 def _quotas(groups: Sequence[UnitGroup], wanted: int) -> list[float]:
     """Real-valued shares of atoms: one common fraction, except where it would take a group's last atom."""
     caps = [(len(g.atoms) - 1) * g.multiplicity for g in groups]
@@ -51,16 +71,18 @@ def _quotas(groups: Sequence[UnitGroup], wanted: int) -> list[float]:
     return [min(cap, high * size) / g.multiplicity for cap, size, g in zip(caps, sizes, groups, strict=True)]
 
 
-def _nearest_counts(groups: Sequence[UnitGroup], quotas: Sequence[float], wanted: int) -> tuple[int, ...]:
-    """Whole numbers near the quotas whose units sum to `wanted`: dynamic programming over the sum.
+def _nearest_counts(
+    groups: Sequence[UnitGroup], quotas: Sequence[float], wanted: int, floors: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Whole numbers near the quotas, none below its floor, whose units sum to `wanted`: dynamic programming.
 
     With single units this is the method of the largest remainder.
     """
     reach = max(g.multiplicity for g in groups) + 1
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
-    for group, quota in zip(groups, quotas, strict=True):
+    for group, quota, floor in zip(groups, quotas, floors or [0] * len(groups), strict=True):
         grown: dict[int, tuple[float, tuple[int, ...]]] = {}
-        for count in range(max(0, int(quota) - reach), min(len(group.atoms) - 1, int(quota) + reach) + 1):
+        for count in range(max(floor, int(quota) - reach), min(len(group.atoms) - 1, int(quota) + reach) + 1):
             for total, (cost, counts) in best.items():
                 key, value = total + count * group.multiplicity, (cost + (count - quota) ** 2, (*counts, count))
                 if key not in grown or value < grown[key]:

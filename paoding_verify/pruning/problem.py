@@ -34,6 +34,14 @@ class PruneProblem:
     """The only source of randomness of a method."""
     progress: Progress
     """Called with removed units so far."""
+    seed: int = 0
+    """Of methods that repeat another tool's generator; the others draw from `rng`."""
+    target_sparsity: float = 0.5
+    """As asked for; `plan` says what it means in atoms."""
+    step: float | None = None
+    """Share of each layer's units that leave in a step, of methods that make no use of the plan; None: their own."""
+    hard_floor: bool = False
+    """Whether every anchor that is certified for the original has to stay certified."""
 
     @cached_property
     def targets(self) -> list[Float32Array]:
@@ -60,6 +68,8 @@ class PruneOutcome:
     removed: frozenset[int]
     """Atoms."""
     steps: tuple[PruneStep, ...]
+    stopped: str = ""
+    """Why the run ended before its target; empty: it did not."""
 
 
 def moves_of(

@@ -47,6 +47,10 @@ class CertifiedSignal:
         bounds = self._bounder.lower_bounds(self._lower, self._upper, self._rows, offsets, method=self.method)
         return np.maximum(bounds.lower.min(axis=1), FLOOR)
 
+    def num_lost(self, margins: Array) -> int:
+        """Anchors that are certified for the original and not by these margins."""
+        return int(np.count_nonzero((self.baseline > 0) & ~(margins > 0)))
+
     def energy(self, margins: Array) -> float:
         """Mean drop of the margins below the original's; a gain at one anchor does not pay for a loss at another."""
         return float(np.mean(np.maximum(0.0, self.baseline - margins)))

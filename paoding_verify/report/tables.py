@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from paoding_verify.evidence.claim import Claim
+from paoding_verify.evidence.pruning import StageMetrics
 from paoding_verify.evidence.result import AuditResult, Metric
 from paoding_verify.report.charts import Curve
 from paoding_verify.report.statistics import clopper_pearson
 from paoding_verify.report.wording import KIND_NAMES, MethodText, method_text
 
 __all__ = [
-    "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "SmtRow", "curves", "distance_pairs", "flows", "margin_pairs",
-    "method_rows", "metric_rows", "outcome_name", "property_rows", "quantiles", "smt_rows",
+    "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "SmtRow", "StageRow", "curves", "distance_pairs", "flows",
+    "margin_pairs", "method_rows", "metric_rows", "outcome_name", "property_rows", "quantiles", "smt_rows",
+    "stage_rows",
 ]  # fmt: skip
 
 Interval = tuple[float, float]
@@ -67,6 +69,15 @@ class SmtRow:
     confirmed: int
     refuted: int
     undecided: int
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """Figures of one stage of pruning, and how much of the first stage's it keeps."""
+
+    metrics: StageMetrics
+    preserved: float | None
+    """Certified accuracy / that of the first stage; None where that is 0."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,13 @@ def smt_rows(result: AuditResult) -> tuple[SmtRow, ...]:
             key = (KIND_NAMES.get(claim.kind, claim.kind), claim.smt_scale)
             counts.setdefault(key, Counter())[claim.smt] += 1
     return tuple(SmtRow(*key, n["confirmed"], n["refuted"], n["undecided"]) for key, n in counts.items())
+
+
+def stage_rows(result: AuditResult) -> tuple[StageRow, ...]:
+    """The stages of pruning in order; none without fine-tuning."""
+    stages = result.pruning.stages if result.pruning else ()
+    whole = stages[0].certified_accuracy if stages else 0.0
+    return tuple(StageRow(s, s.certified_accuracy / whole if whole > 0 else None) for s in stages)
 
 
 def _robust_pairs(result: AuditResult) -> list[tuple[Claim, Claim]]:

@@ -81,6 +81,8 @@ class View:
     comparisons: tuple[Comparison, ...]
     layers: tuple[LayerRow, ...]
     metrics: tuple[tables.MetricRow, ...]
+    stages: tuple[tables.StageRow, ...]
+    """Before pruning, after pruning, after fine-tuning."""
     methods: tuple[tables.MethodRow, ...]
     questions: tuple[tables.PropertyRow, ...]
     """Claims by kind and subject, over all eps and delta."""
@@ -125,6 +127,7 @@ def build_view(result: AuditResult) -> View:
         comparisons=_comparisons(result.models),
         layers=_layers(result.models),
         metrics=tables.metric_rows(result),
+        stages=tables.stage_rows(result),
         methods=tables.method_rows(result),
         questions=tables.property_rows(result, by_radius=False),
         properties=tables.property_rows(result),

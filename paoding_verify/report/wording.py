@@ -40,7 +40,9 @@ METHODS = {
     "crown": MethodText("Linear bounds propagated backwards (auto_LiRPA).", "incomplete"),
     "alpha-crown": MethodText("CROWN with optimised slopes (auto_LiRPA).", "incomplete"),
     "input-splitting": MethodText("Splits the region and bounds every part.", "complete in the limit"),
-    "branch-and-bound": MethodText("Splits unstable ReLUs and bounds every branch.", "complete for ReLU networks"),
+    "relu-splitting": MethodText(
+        "Splits unstable ReLUs and bounds every case.", "complete for ReLU networks, up to its limits"
+    ),
     "both-robust": MethodText("Both networks are bounded for the same class.", "incomplete"),
     "differential-crown": MethodText("Joint linear bounds of both networks and their difference.", "incomplete"),
     "smt": MethodText("Satisfiability modulo linear real arithmetic (z3).", "complete for ReLU networks"),

@@ -1,4 +1,5 @@
-"""The cascade for one network: centre, attack, CROWN-IBP, CROWN, alpha-CROWN, input splitting; cheapest first.
+"""The cascade for one network: centre, attack, CROWN-IBP, CROWN, alpha-CROWN, input splitting, ReLU splitting; cheapest
+first.
 
 A claim is CERTIFIED only after the checker has proved it again in every arithmetic that the configuration names, and
 VIOLATED only with a witness that onnxruntime reproduces on the shipped file. All else is UNKNOWN, with its reason.
@@ -18,6 +19,7 @@ from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Network
 from paoding_verify.robustness.input_splitting import MAX_FEATURES, Splitter
 from paoding_verify.robustness.job import Job, shared_time
+from paoding_verify.robustness.relu_splitting import split_relus
 from paoding_verify.robustness.stages import (
     Engines,
     attack_regions,
@@ -84,6 +86,9 @@ def _run(engines: Engines, jobs: list[Job]) -> None:
         for job in open_jobs(jobs, config):
             method = "input-splitting"
             _split(engines, job)
+    for job in open_jobs(jobs, config):
+        method = "relu-splitting"
+        split_relus(engines, job)
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--target-sparsity", metavar="S", type=float, help="share of units to remove (default 0.5)")
     group.add_argument("--method", metavar="M", help="pruning method (default paoding)")
     group.add_argument("--trace", metavar="T.json", type=Path, help="also write the pruner's record there")
+    options.add_finetuning(parser)
     options.add_effort(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.auditing.bundle import refuse_occupied, write
     from paoding_verify.auditing.policy import Policy
     from paoding_verify.auditing.run import audit
+    from paoding_verify.cli.finetuning import finetuned, training_rows
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.summary import exit_code, print_result
@@ -45,8 +47,11 @@ def run(args: argparse.Namespace) -> int:
     refuse_occupied(args.output)
     if args.pruned and args.trace:
         raise ConfigError("--trace records a pruning; with --pruned nothing is pruned: leave one of them out")
+    if args.pruned and args.finetune:
+        raise ConfigError("--finetune trains what this run pruned; with --pruned nothing is: leave one of them out")
     original = read_model(args.original, args)
     regions = read_regions(original, args, config)
+    rows = training_rows(original, args)
     with reporting(args.quiet) as progress:
         if args.pruned:
             pruned, trace = read_model(args.pruned, args), None
@@ -57,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
                 original, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed,
                 domain=config.domain, progress=progress,
             )  # fmt: skip
+            if rows is not None:
+                found = finetuned(original, found, rows, args, config, audited=regions, progress=progress)
             pruned, trace = found.network, found.trace
         result = audit(original, pruned, regions, policy=policy, config=config, trace=trace, progress=progress)
     folder = write(result, args.output)

@@ -1,0 +1,330 @@
+"""Branch and bound on unstable ReLUs: a tree of cases in each of which some row of a clause is positive.
+
+The search believes its own bounds; the tree it returns is a hint that the checker proves again.
+Source: Wang et al., arXiv 2103.06624 (multipliers of sign conditions), Bunel et al., arXiv 1909.06588 (the scheme),
+De Palma et al., arXiv 2104.06718 (trying the most promising splits before choosing).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from paoding_verify.attack import attack
+from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds
+from paoding_verify.bounds.case_duals import best_multipliers
+from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree
+from paoding_verify.checker.backward import State
+from paoding_verify.evidence.certificate import ReluTree, Slopes
+from paoding_verify.evidence.property import Property
+from paoding_verify.network.graph import Array, Float32Array, Network
+from paoding_verify.regions import float32_interior
+
+__all__ = ["CaseOutcome", "search_cases"]
+
+_BATCH = 128
+"""Cases that are bounded at a time."""
+_STEPS = 12
+"""Steps of Adam on the multipliers of a batch."""
+_ROOT_STEPS = 40
+"""Steps of Adam on the slopes of the whole region."""
+_RATE = 0.1
+"""Of Adam, in units of slopes or of the largest coefficient of a layer."""
+_LAST_RATE = 0.2
+"""Part of the rate that is left after the last step on multipliers."""
+_ROWS = 2
+"""Rows of a clause that are tried in a case."""
+_ROOT_ROWS = 4
+"""Rows of a clause whose slopes are improved on the whole region."""
+_CANDIDATES = 3
+"""Units whose split is tried before one is chosen."""
+_DESCENTS, _DESCENT_STEPS = 4, 30
+"""Minimisers from which the attack starts, after 2, 4, 8, ... batches, and its steps."""
+_COST = 1e-6
+"""What the lines of a unit must cost for it to be split before multipliers are solved for."""
+_ROOM = 1e-9
+"""A row counts as positive above this, relative to 1 + |bound|: the checker rounds outward."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaseOutcome:
+    """What the search found: trees for all clauses that are not positive at once, a point, or a reason why neither."""
+
+    decided: bool
+    trees: tuple[ReluTree, ...] = ()
+    slopes: Slopes = field(default_factory=dict)
+    """Lower slopes of the property's rows that go with the trees."""
+    point: Float32Array | None = None
+    """(*input_shape) a point of the box with margin <= 0."""
+    attack: float = np.inf
+    """Smallest margin seen at a point."""
+    num_leaves: int = 0
+    limit: str = ""
+    """Why neither was found; empty otherwise."""
+
+
+def search_cases(
+    networks: Sequence[Network], state: State, prop: Property, *, max_leaves: int, limit_s: float
+) -> CaseOutcome:
+    """Splits until every clause has a tree of positive cases, a point breaks the property, or a limit is reached.
+
+    state: what the checker knows of the networks on one region. Cases with the smallest bound are taken first, in
+    batches. Points at which bounds are attained, and descents from them, are looked at on the way.
+    Raises: UnsupportedOpError for operations without bounds by cases (max pooling).
+    """
+    return _Search(networks, CaseBounder(state), prop).run(max_leaves, time.monotonic() + limit_s)
+
+
+class _Search:
+    """One search; grows trees from the clauses of one property."""
+
+    def __init__(self, networks: Sequence[Network], bounder: CaseBounder, prop: Property) -> None:
+        self._networks, self._b, self._prop = networks, bounder, prop
+        self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
+        self._slopes: dict[int, torch.Tensor] = {}
+        """Step -> (rows, units) lower slopes on the whole region."""
+        self._batches = 0
+
+    def run(self, max_leaves: int, deadline: float) -> CaseOutcome:
+        roots = self._roots()
+        pending, outcome = list(roots), CaseOutcome(False, num_leaves=len(roots))
+        while pending:
+            if time.monotonic() > deadline:
+                return replace(outcome, limit=f"ReLU splitting stopped after {outcome.num_leaves} cases")
+            if outcome.num_leaves >= max_leaves:
+                return replace(outcome, limit=f"ReLU splitting reached {outcome.num_leaves} cases")
+            pending.sort(key=lambda case: case.bound, reverse=True)
+            pending, batch = pending[:-_BATCH], pending[-_BATCH:]
+            found = self._bound(batch)
+            undecided = [n for n, case in enumerate(batch) if not _positive(case.bound)]
+            if not undecided:
+                continue
+            margin, point = self._look(found.inputs[undecided])
+            outcome = replace(outcome, attack=min(outcome.attack, margin))
+            if margin <= 0:
+                return replace(outcome, point=point)
+            fixed, open_cases = self._sorted_by_units(batch, undecided, found)
+            if not all(self._solve(case) for case in fixed):
+                return replace(outcome, limit="ReLU splitting has no unit left to split")
+            pending += fixed
+            if open_cases:
+                scores = {k: s[open_cases] for k, s in found.scores.items()}
+                pending += self._split([batch[n] for n in open_cases], scores)
+            outcome = replace(outcome, num_leaves=outcome.num_leaves + len(open_cases))
+        trees = tuple(as_tree(root, self._b.program) for root in roots)
+        return replace(outcome, decided=True, trees=trees, slopes=self._tables())
+
+    def _solve(self, case: Case) -> bool:
+        """Gives a case in which everything is linear its best multipliers; False if it had them already."""
+        count = len(case.conditions)
+        if case.solved or not count:
+            return False
+        question = self._question([case.conditions] * (count + 1), torch.tensor([case.rows[0]] * (count + 1)))
+        with torch.no_grad():
+            found = question.bound(torch.cat([torch.zeros(1, count), torch.eye(count)]).to(torch.float64))
+        box = [self._b.state.values[0].lower.reshape(-1), self._b.state.values[0].upper.reshape(-1)]
+        forms = found.inputs.numpy()
+        constants = found.lower.numpy() - np.where(forms > 0, forms * box[0], forms * box[1]).sum(axis=1)
+        case.betas, case.solved = best_multipliers(forms, constants, box), True
+        return True
+
+    @staticmethod
+    def _sorted_by_units(
+        batch: Sequence[Case], undecided: list[int], found: CaseBounds
+    ) -> tuple[list[Case], list[int]]:
+        """Cases in which no unit is left whose lines cost anything, and numbers of the others.
+
+        If its best multipliers do not decide such a case, units count that are merely unstable.
+        """
+        most = torch.stack([score.amax(1) for score in found.scores.values()]).amax(0)
+        split = [n for n in undecided if most[n] > (0.0 if batch[n].solved else _COST)]
+        return [batch[n] for n in undecided if n not in split], split
+
+    def _roots(self) -> list[Case]:
+        """A case for every clause that is not positive on the whole region."""
+        intervals = self._b.intervals(Places([()] * len(self._rows), self._b.units), len(self._rows))
+        self._slopes = {k: (z.upper >= -z.lower).to(torch.float64) for k, z in intervals.z.items()}
+        with torch.no_grad():
+            bounds = self._b.bound(self._rows, self._offsets, intervals, {}, self._slopes).lower.numpy()
+        best = self._best_rows(bounds, _ROOT_ROWS)
+        wanted = sorted({row for clause, rows in best.items() for row in rows if not _positive(bounds[rows[0]])})
+        if wanted:
+            bounds[wanted] = self._optimise_slopes(torch.tensor(wanted))
+        best = self._best_rows(bounds, _ROWS)
+        return [
+            Case(clause, rows, bound=float(bounds[rows[0]]))
+            for clause, rows in best.items()
+            if not _positive(bounds[rows[0]])
+        ]
+
+    def _best_rows(self, bounds: Array, count: int) -> dict[int, tuple[int, ...]]:
+        """For every clause the rows with the largest bounds, the best first."""
+        clauses = self._prop.clauses
+        return {
+            number: tuple(sorted(clause, key=lambda row: bounds[row], reverse=True)[:count])
+            for number, clause in enumerate(clauses)
+        }
+
+    def _optimise_slopes(self, numbers: torch.Tensor) -> Array:
+        """Improves the lower slopes of some rows on the whole region; their bounds. Shapes: (n,) -> (n,)."""
+        question = self._question([()] * len(numbers), numbers)
+        alpha = {k: a[numbers].requires_grad_() for k, a in self._slopes.items()}
+        best = torch.full((len(numbers),), -torch.inf, dtype=torch.float64)
+        optimiser = torch.optim.Adam([*alpha.values(), torch.zeros(1, requires_grad=True)], lr=_RATE)
+        for _ in range(_ROOT_STEPS):
+            # Rounded as they will be in a certificate; the gradient passes straight through.
+            rounded = {k: a + (_rounded(a.detach()) - a.detach()) for k, a in alpha.items()}
+            found = question.bound(question.places.table([]), rounded).lower
+            better = found.detach() > best
+            best = torch.where(better, found.detach(), best)
+            for k, a in alpha.items():
+                self._slopes[k][numbers[better]] = _rounded(a.detach()[better])
+            if not found.requires_grad:
+                break
+            optimiser.zero_grad()
+            (-found.sum()).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            for a in alpha.values():
+                a.data.clamp_(0.0, 1.0)
+        return best.numpy()
+
+    def _bound(self, cases: Sequence[Case]) -> CaseBounds:
+        """Sets bound, order of rows and multipliers of every case; returns the bounds of their best rows."""
+        owner = [n for n, case in enumerate(cases) for _ in case.rows]
+        numbers = torch.tensor([row for case in cases for row in case.rows])
+        question = self._question([cases[n].conditions for n in owner], numbers)
+        betas = self._optimise(question, question.places.table([cases[n].betas for n in owner]))
+        scales = torch.cat([betas, torch.zeros((len(betas), 1))], 1).amax(1, keepdim=True)
+        betas = torch.round(betas / scales.clamp(min=1e-300) * 65535) * (scales / 65535.0)
+        with torch.no_grad():
+            found = question.bound(betas)
+        best = []
+        for n, case in enumerate(cases):
+            mine = sorted([m for m, k in enumerate(owner) if k == n], key=lambda m: float(found.lower[m]), reverse=True)
+            case.rows = tuple(int(numbers[m]) for m in mine)
+            case.bound, case.scale = float(found.lower[mine[0]]), float(scales[mine[0]])
+            case.betas = betas[mine[0], : len(case.conditions)].numpy()
+            best.append(mine[0])
+        scores = {k: s[best] for k, s in found.scores.items()}
+        return CaseBounds(found.lower[best], scores, found.inputs[best], {})
+
+    def _question(self, conditions: Sequence[Conditions], numbers: torch.Tensor) -> _Question:
+        """One row on each of some cases. Shapes: numbers (n,)."""
+        return _Question(self, Places(conditions, self._b.units), numbers)
+
+    def _optimise(self, question: _Question, start: torch.Tensor) -> torch.Tensor:
+        """Multipliers that make bounds large. Shapes: (n, depth) -> (n, depth)."""
+        if not start.shape[1]:
+            return start
+        with torch.no_grad():
+            found = question.bound(start)
+        best, best_betas = found.lower, start
+        scale = question.places.scales(found.weights).clamp(min=1e-9)
+        x = (start / scale).requires_grad_()
+        optimiser = torch.optim.Adam([x], lr=_RATE)
+        slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, _LAST_RATE ** (1 / _STEPS))
+        for _ in range(_STEPS):
+            bounds = question.bound(x * scale).lower
+            better = bounds.detach() > best
+            best = torch.where(better, bounds.detach(), best)
+            best_betas = torch.where(better[:, None], (x * scale).detach(), best_betas)
+            if bool((best > 1e-6).all()):
+                break
+            optimiser.zero_grad()
+            (-bounds.sum()).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            slower.step()
+            x.data.clamp_(min=0.0)
+        return best_betas
+
+    def _split(self, cases: Sequence[Case], scores: dict[int, torch.Tensor]) -> list[Case]:
+        """Splits every case where the bounds of its halves are best."""
+        steps = list(scores)
+        ends = np.cumsum([0, *(self._b.units[k] for k in steps)])
+        flat = torch.cat([scores[k] for k in steps], 1)
+        top = flat.topk(min(_CANDIDATES, flat.shape[1]), dim=1)
+        trials: list[list[tuple[int, int]]] = []
+        for places, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
+            layers = [int(np.searchsorted(ends, place, side="right")) - 1 for place in places]
+            trials.append(
+                [
+                    (steps[k], place - int(ends[k]))
+                    for k, place, value in zip(layers, places, values, strict=True)
+                    if value > 0
+                ]
+            )
+        gains = iter(self._try([(case, unit) for case, mine in zip(cases, trials, strict=True) for unit in mine]))
+        halves: list[Case] = []
+        for case, mine in zip(cases, trials, strict=True):
+            halves += case.split(*max(zip((next(gains) for _ in mine), mine, strict=True))[1])
+        return halves
+
+    def _try(self, trials: Sequence[tuple[Case, tuple[int, int]]]) -> list[float]:
+        """For every case and unit the sum of the halves' bounds, each counted up to zero."""
+        gains: list[float] = []
+        for start in range(0, len(trials), _BATCH):
+            part = [(case, unit, sign) for case, unit in trials[start : start + _BATCH] for sign in (-1, 1)]
+            numbers = torch.tensor([case.rows[0] for case, _, _ in part])
+            question = self._question([(*case.conditions, (*unit, sign)) for case, unit, sign in part], numbers)
+            with torch.no_grad():
+                found = question.bound(question.places.table([case.betas for case, _, _ in part])).lower
+            gains += found.reshape(-1, 2).clamp(max=0).sum(1).tolist()
+        return gains
+
+    def _look(self, inputs: torch.Tensor) -> tuple[float, Float32Array]:
+        """The smallest margin at corners where linear bounds are smallest, and sometimes near them."""
+        box, shape = self._b.state.values[0], (-1, *self._b.program.input_shape)
+        corners = np.where(inputs.numpy().reshape(shape) > 0, box.lower, box.upper)
+        points = np.clip(corners.astype(np.float32), *float32_interior(box.lower, box.upper))
+        outputs = np.concatenate([network.forward(points) for network in self._networks], axis=1)
+        margins = self._prop.margins(self._prop.values(outputs))
+        order = margins.argsort()
+        margin, point = float(margins[order[0]]), points[order[0]]
+        self._batches += 1
+        if margin > 0 and self._batches > 1 and self._batches & (self._batches - 1) == 0:
+            starts = points[order[:_DESCENTS]]
+            lower, upper = (np.repeat(end, len(starts), axis=0) for end in (box.lower, box.upper))
+            found = attack(
+                self._networks, lower, upper, self._prop.rows, self._prop.offsets, self._prop.clauses,
+                restarts=1, steps=_DESCENT_STEPS, seed=0, centre=starts,
+            )  # fmt: skip
+            if found.margin.min() < margin:
+                margin, point = float(found.margin.min()), found.points[int(found.margin.argmin())]
+        return margin, point
+
+    def _tables(self) -> Slopes:
+        """Slopes in the form of a certificate."""
+        program = self._b.program
+        tables = {}
+        for k, slopes in self._slopes.items():
+            values, kept = np.rint(slopes.numpy() * 255).astype(np.uint8), program.steps[k].kept
+            tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
+        return tables
+
+
+class _Question:
+    """Bounds of one row on each of n cases, as a function of the multipliers."""
+
+    def __init__(self, search: _Search, places: Places, numbers: torch.Tensor) -> None:
+        self.places, self._bounder = places, search._b
+        self._rows, self._offsets = search._rows[numbers], search._offsets[numbers]
+        self._intervals = search._b.intervals(places, len(numbers))
+        self._alpha = {k: a[numbers] for k, a in search._slopes.items()}
+
+    def bound(self, betas: torch.Tensor, alpha: dict[int, torch.Tensor] | None = None) -> CaseBounds:
+        """alpha: slopes instead of those that the search has settled. Shapes: (n, depth)."""
+        credit, alpha = self.places.spread(betas), self._alpha if alpha is None else alpha
+        return self._bounder.bound(self._rows, self._offsets, self._intervals, credit, alpha)
+
+
+def _positive(bound: float) -> bool:
+    return bound > _ROOM * (1.0 + abs(bound))
+
+
+def _rounded(slopes: torch.Tensor) -> torch.Tensor:
+    """To multiples of 1/255, as certificates hold them."""
+    return torch.round(slopes * 255) / 255.0

@@ -1,0 +1,220 @@
+"""Linear bounds on many cases of one region at once, in torch: what the checker will compute, with gradients.
+
+A case is a set of signs of pre-activations. Enclosures of all values are those of the checker on the whole region, and
+so are the errors that it charges: what is found here is what will be proved, up to rounding.
+Source: Wang et al., arXiv 2103.06624.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from paoding_verify.bounds.case_tree import Places
+from paoding_verify.bounds.pair_relaxation import Coupling, Interval
+from paoding_verify.bounds.torch_linear import TorchLinear
+from paoding_verify.checker.backward import State
+from paoding_verify.checker.differential import Twins
+from paoding_verify.errors import UnsupportedOpError
+from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
+
+__all__ = ["IDLE", "CaseBounder", "CaseBounds", "Intervals"]
+
+IDLE = 1e-9
+"""Cost given to unstable units that do not matter for the bound at hand, per distance that they reach beyond zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """What is known of pre-activations on each of n cases. Shapes: (n, units)."""
+
+    z: dict[int, Interval]
+    """By step, for those that can be split."""
+    differences: dict[int, Interval]
+    """z_f - z_g of twins, by step of g."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaseBounds:
+    """Bounds of one row on each of n cases."""
+
+    lower: torch.Tensor
+    """(n,)"""
+    scores: dict[int, torch.Tensor]
+    """Step -> (n, units): what the lines of each unstable unit cost."""
+    inputs: torch.Tensor
+    """(n, *input_shape) coefficients of the input."""
+    weights: dict[int, torch.Tensor]
+    """Step -> (n,) the largest |coefficient| of a pre-activation, the scale of multipliers."""
+
+
+class CaseBounder:
+    """Bounds rows of one or two networks on cases of one region."""
+
+    def __init__(self, state: State) -> None:
+        """Raises: UnsupportedOpError for max pooling, which has no lines here."""
+        self.state, self.program = state, state.program
+        self._linear: dict[int, TorchLinear] = {}
+        self.units: dict[int, int] = {}
+        """Steps that can be split (ReLU and LeakyReLU behind another node) -> their number of units."""
+        for index, step in enumerate(self.program.steps):
+            if isinstance(step.op, MaxPool2d):
+                raise UnsupportedOpError("max pooling has no bounds by cases")
+            if is_linear(step.op) and not isinstance(step.op, Add):
+                node = Node(step.op, step.inputs, "")
+                self._linear[index] = TorchLinear(node, self.program.shapes[step.inputs[0]], step.shape, torch.float64)
+            elif isinstance(step.op, (Relu, LeakyRelu)) and step.inputs[0] > 0:
+                self.units[index] = int(np.prod(step.shape))
+        self._charge = [_flat(value.charge) for value in state.values]
+        self._z = {k: self._ends(self.program.steps[k].inputs[0]) for k in self.units}
+        self._lines = {
+            k: [_flat(a) for a in (x.lower_slope, x.lower_shift, x.upper_slope, x.upper_shift)]
+            for k, x in state.lines.items()
+            if k not in self.units
+        }
+        self._differences = {}
+        if isinstance(state.coupling, Twins):
+            known = state.coupling.differences
+            ours = [second - 1 for second in self.program.twins if second - 1 in self.units]
+            self._differences = {g: Interval(*map(_flat, known[self.program.steps[g].inputs[0]])) for g in ours}
+
+    def _ends(self, value: int) -> Interval:
+        return Interval(_flat(self.state.values[value].lower), _flat(self.state.values[value].upper))
+
+    def intervals(self, places: Places, count: int) -> Intervals:
+        """What signs say about pre-activations, on `count` cases."""
+        z = {k: Interval(ends.lower.repeat(count, 1), ends.upper.repeat(count, 1)) for k, ends in self._z.items()}
+        for step, (cases, _, units, signs) in places.by_step.items():
+            up, down = signs > 0, signs < 0
+            z[step].lower[cases[up], units[up]] = z[step].lower[cases[up], units[up]].clamp(min=0)
+            z[step].upper[cases[down], units[down]] = z[step].upper[cases[down], units[down]].clamp(max=0)
+        differences: dict[int, Interval] = {}
+        for g, known in self._differences.items():
+            f = self.program.twins[g + 1] - 1
+            d = known.meet(z[f].minus(z[g]))
+            z[f], z[g] = z[f].meet(z[g].plus(d)), z[g].meet(z[f].minus(d))
+            differences[g] = d
+        return Intervals(z, differences)
+
+    def bound(
+        self,
+        rows: torch.Tensor,
+        offsets: torch.Tensor,
+        intervals: Intervals,
+        credit: dict[int, torch.Tensor],
+        alpha: dict[int, torch.Tensor],
+    ) -> CaseBounds:
+        """Lower bounds of one row on each case.
+
+        credit: step -> (n, units) multipliers times signs; alpha: step -> (n, units) lower slopes of unstable units.
+        Shapes: rows (n, outputs of all networks), offsets (n,).
+        """
+        widths = [self.program.shapes[value][0] for value in self.program.outputs]
+        start = dict(zip(self.program.outputs, torch.split(rows, widths, dim=1), strict=True))
+        walk = _Walk(self, offsets, start, intervals)
+        for index in range(len(self.program.steps) - 1, -1, -1):
+            walk.joint(index)
+            walk.step(index, credit, alpha)
+        return walk.conclude()
+
+
+class _Walk:
+    """One backward pass; coefficients are flat, (n, units)."""
+
+    def __init__(
+        self, bounder: CaseBounder, offsets: torch.Tensor, start: dict[int, torch.Tensor], intervals: Intervals
+    ) -> None:
+        self._b, self._at, self._sum, self._known = bounder, start, offsets, intervals
+        self._scores: dict[int, torch.Tensor] = {}
+        self._weights: dict[int, torch.Tensor] = {}
+
+    def joint(self, index: int) -> None:
+        """Bounds the joint part of twin activations; `index` is the step of g."""
+        z, differences = self._known.z, self._known.differences
+        first = self._b.program.twins.get(index + 1) if index in differences else None
+        a, b = (self._at.get(v) if v is not None else None for v in (first, index + 1))
+        if first is None or a is None or b is None:
+            return
+        f = first - 1
+        coupling = Coupling(z[f], z[index], differences[index])
+        leak = _leak(self._b, index)
+        k, of_d, constant = (t[:, 0] for t in coupling.split(a[:, None], b[:, None]))
+        self._at[first], self._at[index + 1] = a - k, b + k
+        of_d = of_d * (1.0 - leak) + k * leak
+        steps = self._b.program.steps
+        self._give(steps[f].inputs[0], of_d)
+        self._give(steps[index].inputs[0], -of_d)
+        charge = self._b._charge[first] + self._b._charge[index + 1]
+        self._sum = self._sum + constant * (1.0 - leak) - k.abs() @ charge[0]
+        cost = k.detach().abs() * coupling.gap
+        self._scores[f], self._scores[index] = cost, torch.where(z[f].unstable, 0.0, cost)
+
+    def step(self, index: int, credit: dict[int, torch.Tensor], alpha: dict[int, torch.Tensor]) -> None:
+        """Carries the coefficients of what a step computes to what it reads."""
+        program = self._b.program
+        step = program.steps[index]
+        coefficient = self._at.pop(index + 1, None)
+        if index in credit:
+            self._give(step.inputs[0], -credit[index])
+        if coefficient is None:
+            return
+        self._sum = self._sum - coefficient.abs() @ self._b._charge[index + 1][0]
+        if isinstance(step.op, Add):
+            for value in step.inputs:
+                self._give(value, coefficient)
+        elif index in self._b._linear:
+            operation = self._b._linear[index]
+            shaped = coefficient.reshape(-1, *step.shape)
+            self._sum = self._sum + operation.constant(shaped)
+            self._give(step.inputs[0], operation.transpose(shaped).flatten(1))
+        else:
+            self._activation(index, coefficient, alpha)
+
+    def _activation(self, index: int, coefficient: torch.Tensor, alpha: dict[int, torch.Tensor]) -> None:
+        """Through lines below and above; the upper line of a rectifier is the chord."""
+        positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
+        source = self._b.program.steps[index].inputs[0]
+        if index not in self._known.z:
+            low, low_shift, high, high_shift = self._b._lines[index]
+            self._sum = self._sum + positive @ low_shift[0] + negative @ high_shift[0]
+            self._give(source, positive * low + negative * high)
+            return
+        ends, leak = self._known.z[index], _leak(self._b, index)
+        unstable = ends.unstable
+        width = torch.where(unstable, ends.upper - ends.lower, 1.0)
+        stable = torch.where(ends.lower >= 0, 1.0, leak)
+        upper_slope = torch.where(unstable, (ends.upper - leak * ends.lower) / width, stable)
+        shift = torch.where(unstable, (leak - 1.0) * ends.lower * ends.upper / width, 0.0)
+        adaptive = torch.where(ends.upper >= -ends.lower, 1.0, leak)
+        lower_slope = torch.where(unstable, alpha.get(index, adaptive).clamp(leak, 1.0), stable)
+        self._sum = self._sum + (negative * shift).sum(1)
+        self._give(source, positive * lower_slope + negative * upper_slope)
+        with torch.no_grad():
+            self._weights[index] = coefficient.abs().amax(1)
+            below = torch.minimum((lower_slope - leak) * -ends.lower, (1.0 - lower_slope) * ends.upper)
+            cost = torch.where(unstable, positive * below - negative * shift, 0.0)
+            reach = torch.minimum(-ends.lower, ends.upper).clamp(min=0)
+            self._scores[index] = self._scores.get(index, 0.0) * unstable + cost + IDLE * reach
+
+    def _give(self, value: int, coefficient: torch.Tensor) -> None:
+        self._at[value] = self._at[value] + coefficient if value in self._at else coefficient
+
+    def conclude(self) -> CaseBounds:
+        """The smallest value on the box."""
+        box = self._b._ends(0)
+        centre, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
+        inputs = self._at[0]
+        lower = self._sum + inputs @ centre[0] - inputs.abs() @ radius[0]
+        return CaseBounds(lower, self._scores, inputs.detach(), self._weights)
+
+
+def _leak(bounder: CaseBounder, index: int) -> float:
+    op = bounder.program.steps[index].op
+    return op.slope if isinstance(op, LeakyRelu) else 0.0
+
+
+def _flat(array: Array) -> torch.Tensor:
+    """Shapes: (1, *shape) -> (1, units)."""
+    return torch.as_tensor(np.array(array, dtype=np.float64)).reshape(1, -1)

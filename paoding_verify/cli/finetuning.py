@@ -1,0 +1,55 @@
+"""--finetune of prune and audit: labelled rows to train on after pruning."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from paoding_verify.auditing.config import AuditConfig
+from paoding_verify.data import Dataset, read_dataset
+from paoding_verify.errors import ConfigError
+from paoding_verify.network.graph import Network
+from paoding_verify.regions import Region
+from paoding_verify.task import Progress
+
+if TYPE_CHECKING:
+    from paoding_verify.pruning.prune import PruneResult
+
+__all__ = ["finetuned", "training_rows"]
+
+OBJECTIVE, EPOCHS = "certified", 5
+
+
+def training_rows(network: Network, args: argparse.Namespace) -> Dataset | None:
+    """The rows of --finetune, read before anything is pruned; None without that option.
+
+    Raises: ConfigError if an option of fine-tuning stands alone; DataError if the rows cannot be used.
+    """
+    if args.finetune:
+        return read_dataset(args.finetune, input_shape=network.input_shape)
+    for name in ("objective", "finetune_eps", "finetune_epochs"):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} belongs to --finetune DATA.npz: give that too, or neither")
+    return None
+
+
+def finetuned(  # noqa: PLR0913 - the settings of a run
+    original: Network,
+    found: PruneResult,
+    rows: Dataset,
+    args: argparse.Namespace,
+    config: AuditConfig,
+    *,
+    audited: Sequence[Region] | None,
+    progress: Progress | None,
+) -> PruneResult:
+    """The pruned network trained on the rows that lie in no audited region, with the figures of every stage."""
+    from paoding_verify.pruning.refine import refine
+
+    return refine(
+        original, found, rows, objective=args.objective or OBJECTIVE,
+        eps=max(config.eps) if args.finetune_eps is None else args.finetune_eps,
+        epochs=EPOCHS if args.finetune_epochs is None else args.finetune_epochs,
+        seed=config.seed, domain=config.domain, audited=audited, progress=progress,
+    )  # fmt: skip
