@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from paoding_verify.evidence.certificate import Split
+from paoding_verify.evidence.certificate import LEAF, Split
 
 __all__ = ["assemble", "from_lists", "to_lists"]
 
 P = TypeVar("P")
-
-LEAF = -1
-"""In a list of dimensions, stands for a leaf."""
 
 
 def to_lists(tree: Split) -> tuple[list[int], list[float]]:
