@@ -52,6 +52,7 @@ def test_external_data_is_inlined(tmp_path: Path) -> None:
     network = load_network(path)
     assert canonical_digest(network) == canonical_digest(plain)
     assert network.source is not None
+    assert network.source.format == "onnx, data inlined"
     assert network.source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / "weights.bin").unlink()
     x = weights(2, 3, 6)

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paoding_verify.errors import ConfigError, EngineError
+from paoding_verify.evidence.codec import loads
+from paoding_verify.evidence.members import MANIFEST, RESULT, TIMINGS
 from paoding_verify.evidence.result import SCHEMA_VERSION, AuditResult
 
 __all__ = ["Draft", "refuse_occupied", "reserved", "write"]
-
-MANIFEST = "manifest.json"
-"""Written last."""
 
 
 def write(result: AuditResult, folder: str | Path) -> Path:
@@ -66,7 +65,7 @@ def reserved(folder: str | Path) -> Iterator[Draft]:
 
     Raises: ConfigError if `folder` is a link, the working folder or not empty, or if its parent cannot be written.
     """
-    from paoding_verify.report import render  # noqa: F401 - what is missing is found out before the work, not after
+    from paoding_verify.report import html  # noqa: F401 - what is missing is found out before the work, not after
 
     target = refuse_occupied(Path(folder))
     made = [parent for parent in target.parents if not parent.exists()]
@@ -122,7 +121,9 @@ def _members(result: AuditResult) -> dict[str, bytes]:
     from paoding_verify.report.render import audit_json, render_all, timings_json
 
     members = dict(result.files)
-    texts = {**render_all(result), "audit.json": audit_json(result), "timings.json": timings_json(result)}
+    times = timings_json(result)
+    result = loads(AuditResult, audit_json(result), "the result")  # as its readers see it: 1 becomes 1.0
+    texts = {**render_all(result), RESULT: audit_json(result), TIMINGS: times}
     members |= {name: text.encode() for name, text in texts.items()}
     manifest = {
         "schema_version": SCHEMA_VERSION,

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from paoding_verify.errors import InputError, RegionError
+from paoding_verify.evidence.claim import claim_id
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most, predicts
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
@@ -76,4 +77,4 @@ def pair_tasks(
 
 
 def _task(kind: str, subject: str, region: Region, prop: Property | None, delta: float | None = None) -> Task:
-    return Task(f"{subject}/{kind}/{region.id}", kind, subject, region, prop, delta)
+    return Task(claim_id(subject, kind, region.id), kind, subject, region, prop, delta)

@@ -23,8 +23,8 @@ def _methods() -> str:
 
 
 def _policy() -> str:
-    from paoding_verify.auditing.measures import RULES
-    from paoding_verify.auditing.policy import DEFAULT_RULES
+    from paoding_verify.evidence.measures import RULES
+    from paoding_verify.evidence.policy import DEFAULT_RULES
 
     width = max(map(len, RULES))
     lines = ["rules of a policy file (RULE = THRESHOLD, one a line; * with its threshold in the built-in policy):"]

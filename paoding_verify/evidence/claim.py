@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.verdict import Verdict
 
-__all__ = ["KINDS", "Claim", "Finding", "Witness"]
+__all__ = ["KINDS", "PAIR_KINDS", "Claim", "Finding", "Witness", "claim_id"]
 
 KINDS = ("top1_robust", "top1_equivalent", "output_distance", "vnnlib")
 """top1_robust: the network gives the region's label everywhere. top1_equivalent: both networks have the same top
 class everywhere.
 output_distance: |f - g| stays below delta for every output (without delta: the claim brackets the maximum). vnnlib: no
 point of the box satisfies the specification's unsafe condition."""
+
+
+PAIR_KINDS = ("top1_equivalent", "output_distance")
+"""What an audit asks about a pair on every region."""
+
+
+def claim_id(subject: str, kind: str, region: str) -> str:
+    """The id of the one claim that a result makes about this subject, kind and region."""
+    return f"{subject}/{kind}/{region}"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def _from_onnx(path: Path, limits: LoadLimits) -> Network:
     data, inlined = read_model(path, limits)
     network = read_onnx(inlined, limits)
     check_against_runtime(network, inlined)
-    return replace(network, source=Source(path.name, "onnx", hashlib.sha256(data).hexdigest(), inlined))
+    kind = "onnx" if inlined == data else "onnx, data inlined"
+    return replace(network, source=Source(path.name, kind, hashlib.sha256(data).hexdigest(), inlined))
 
 
 def _from_module(module: nn.Module, input_shape: Shape | None) -> Network:
