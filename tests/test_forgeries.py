@@ -206,7 +206,7 @@ def test_changed_members_are_refused(
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("audit.json", '{\n  "mode"', '{\n  "mode": "audit",\n  "mode"'),
+        ("audit.json", '"mode": "audit",', '"mode": "audit", "mode": "audit",'),
         ("certificates/certificates.json", "{", '{"x": {}, "x": {}, '),
         ("audit.json", '"mode": "audit"', '"mode":"audit"'),
     ],

@@ -156,3 +156,11 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
 
 def test_the_default_policy_is_valid() -> None:
     assert set(Policy.default().rules) <= set(RULES)
+
+
+def test_a_claim_that_ended_in_an_error_never_passes() -> None:
+    found = claims("original", "top1_robust", "cccc") + claims("pruned", "top1_robust", "cccc")
+    policy = Policy("p", {"min_certified_accuracy": 0.5})
+    assert policy.apply(Evidence(found, ())).outcome is Outcome.PASS
+    broken = [*found, *claims("pair", "output_distance", "e")]
+    assert policy.apply(Evidence(broken, ())).outcome is Outcome.INCONCLUSIVE

@@ -138,10 +138,9 @@ def test_a_missing_component_is_named_with_its_command(module: str, words: str, 
 
 @pytest.mark.parametrize("verb", ["audit", "prune"])
 def test_help_lists_what_options_and_files_may_name(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from paoding_verify.auditing.measures import RULES
-
     from paoding_verify.auditing.config import setting_names
     from paoding_verify.auditing.policy import DEFAULT_RULES
+    from paoding_verify.evidence.measures import RULES
     from paoding_verify.pruning.prune import METHODS
 
     with pytest.raises(SystemExit):

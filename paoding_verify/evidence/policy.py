@@ -45,9 +45,11 @@ def check_rules(name: str, rules: Mapping[str, float]) -> None:
 
 
 def apply_rules(name: str, rules: Mapping[str, float], evidence: Evidence) -> PolicyOutcome:
-    """FAIL if any rule fails, else INCONCLUSIVE if any is, else PASS."""
+    """FAIL if any rule fails, else INCONCLUSIVE if any is or a claim ended in an error, else PASS."""
     decided = tuple(_decide(key, float(threshold), evidence) for key, threshold in rules.items())
     found = {rule.outcome for rule in decided}
+    if any(claim.verdict is None for claim in evidence.claims):
+        found.add(Outcome.INCONCLUSIVE)
     worst = next(outcome for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if outcome in found)
     return PolicyOutcome(name, worst, decided)
 
