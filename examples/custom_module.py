@@ -61,4 +61,6 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/custom_module.py OUTPUT_FOLDER")
     sys.exit(main(Path(sys.argv[1])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.property import Property
@@ -16,6 +17,9 @@ Progress = Callable[[str, int, int], None]
 
 SEMANTICS = ("real", "float32")
 """Arithmetics in which a claim can be proved: exact real numbers; a float32 program in any order of summation."""
+
+MAX_SEED = 2**63 - 1
+"""Largest seed that every generator of random numbers takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +60,12 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         """Raises: ConfigError if a number is out of range."""
-        if not self.timeout_s > 0:
-            raise ConfigError(f"the time limit per claim must be positive; got {self.timeout_s} s")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"seed must be at least 0 and at most {MAX_SEED}; got {self.seed}")
+        if not 0 < self.timeout_s < inf:
+            raise ConfigError(f"the time limit per claim must be positive and finite; got {self.timeout_s} s")
+        if self.smt_samples < 0:
+            raise ConfigError(f"smt_samples must be at least 0; got {self.smt_samples}")
         if min(self.attack_restarts, self.attack_steps, self.alpha_iterations, self.max_leaves) < 1:
             raise ConfigError("restarts, steps, iterations and leaves must be at least 1")
         if not self.semantics or not set(self.semantics) <= set(SEMANTICS):

@@ -89,12 +89,11 @@ def _declare(form: Form, variables: set[str]) -> None:
 
 
 def _check_variables(variables: Set[str], num_inputs: int, num_outputs: int) -> None:
-    for letter, count, what in (("X", num_inputs, "inputs"), ("Y", num_outputs, "outputs")):
+    for letter, count, what in (("X", num_inputs, "input"), ("Y", num_outputs, "output")):
         declared = sum(name[0] == letter for name in variables)
         if declared != count or not all(f"{letter}_{k}" in variables for k in range(count)):
-            raise SpecError(
-                f"it must declare {letter}_0 to {letter}_{count - 1}, the network's {what}; it has {declared}"
-            )
+            names = f"{count} {what}s, {letter}_0 to {letter}_{count - 1}" if count > 1 else f"{what}, {letter}_0"
+            raise SpecError(f"it must declare the network's {names}, and no other; it declares {declared or 'none'}")
 
 
 def _groups(

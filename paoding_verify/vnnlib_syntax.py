@@ -14,7 +14,8 @@ __all__ = ["Form", "SpecLimits", "read_forms"]
 Form = str | tuple["Form", ...]
 """A word, or a parenthesised list of forms."""
 
-TOKEN = re.compile(r"[()]|[^\s();]+|;[^\n]*")
+TOKEN = re.compile(r'[()]|;[^\n]*|"(?:[^"]|"")*"|\|[^|\\]*\||[^\s();"|]+|["|]')
+"""Parentheses, comments, strings, quoted symbols, words; a last quote or bar alone opens what is never closed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ def read_forms(path: Path, limits: SpecLimits) -> Iterator[tuple[int, Form]]:
             continue
         line += text.count("\n", seen, match.start())
         seen = match.start()
+        if token in ('"', "|"):
+            what = "a string" if token == '"' else "a quoted symbol"
+            raise SpecError(f"{path.name}, line {line + 1}: {what} is opened here and never closed")
+        if token[0] == '"' and "\\" in token:  # SMT-LIB 2.0 and 2.6 disagree about where such a string ends
+            raise SpecError(f"{path.name}, line {line + 1}: a string with a backslash: write it without")
         if count >= limits.max_tokens:
             raise SpecError(f"{path.name}: more than {limits.max_tokens} words")
         if token == "(":

@@ -10,6 +10,7 @@ import numpy as np
 from paoding_verify.attack import attack
 from paoding_verify.evidence.claim import Witness
 from paoding_verify.evidence.property import Property
+from paoding_verify.evidence.property import exact_margin as property_margin
 from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import Region, float32_interior
@@ -27,12 +28,7 @@ def exact_margin(prop: Property, outputs: Float32Array) -> Fraction | None:
     """
     if not np.isfinite(outputs).all():
         return None
-    exact = [Fraction(float(y)) for y in outputs]
-    values = [
-        Fraction(float(offset)) + sum((Fraction(float(row[j])) * exact[j] for j in np.flatnonzero(row)), Fraction(0))
-        for row, offset in zip(prop.rows, prop.offsets, strict=True)
-    ]
-    return min(max(values[r] for r in clause) for clause in prop.clauses)
+    return property_margin(prop, outputs.tolist())
 
 
 def replay_witness(

@@ -16,3 +16,15 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real models and data are not at {folder}; set PAODING_VERIFY_DATA")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Lists what tests recorded under "decided", also from other processes."""
+    lines = [
+        text
+        for report in terminalreporter.getreports("passed")
+        for name, text in report.user_properties
+        if name == "decided"
+    ]
+    for text in sorted(map(str, lines)):
+        terminalreporter.write_line(f"published answers, {text}")

@@ -111,3 +111,11 @@ def test_an_empty_domain_is_an_error(domain):
 def test_a_count_of_zero_is_an_error():
     with pytest.raises(ConfigError, match="at least 1"):
         synthesise_anchors(dense_net(0), 0, seed=0)
+
+
+@pytest.mark.parametrize("make", [conv_net, dense_net])
+def test_every_count_from_one_on_gives_so_many_points(make):
+    network = make(3)
+    for count in (1, 2, network.num_outputs, network.num_outputs + 1, 3 * network.num_outputs + 1):
+        assert len(synthesise_anchors(network, count, seed=0)) == count
+        assert len(compensation_inputs(network, count, seed=0)) == count

@@ -197,7 +197,7 @@ def test_synthesised_anchors_are_not_the_pruner_s() -> None:
     "values",
     [
         {"eps": ()}, {"eps": (-0.1,)}, {"eps": (float("inf"),)}, {"eps": (0.1, 0.1)}, {"samples": 0},
-        {"target_sparsity": 1.0}, {"domain": (1.0, 0.0)}, {"delta": 0.0}, {"search": SearchConfig(seed=-1)},
+        {"target_sparsity": 1.0}, {"domain": (1.0, 0.0)}, {"delta": 0.0},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(values: dict[str, object]) -> None:
@@ -211,3 +211,15 @@ def test_settings_override_one_another() -> None:
     for key, value in (("eps", "x"), ("seed", 1.5), ("method", 3), ("domain", [1]), ("search", {}), ("samples", True)):
         with pytest.raises(ConfigError, match=key):
             AuditConfig().override({key: value})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"seed": -1}, {"seed": 2**64}, {"timeout_s": 0.0}, {"timeout_s": float("inf")}, {"timeout_s": float("nan")},
+        {"smt_samples": -1}, {"attack_restarts": 0}, {"max_leaves": 0}, {"semantics": ()},
+    ],
+)  # fmt: skip
+def test_every_number_of_a_search_is_checked(setting: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        SearchConfig(**setting)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from paoding_verify.errors import ConfigError, EngineError, SoundnessError
 from paoding_verify.evidence.property import Property, predicts
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.evaluate import evaluate
-from paoding_verify.network.graph import Dense, Relu
+from paoding_verify.network.graph import Dense, MaxPool2d, Relu, Reshape
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import Region
@@ -19,7 +19,7 @@ from paoding_verify.robustness import stages
 from paoding_verify.robustness.certify import certify
 from paoding_verify.task import SearchConfig, Task
 from paoding_verify.witness import replay_witness
-from tests.networks import chain, conv_net, dense_net, pooled_net, residual_net
+from tests.networks import chain, conv_net, dense_net, pooled_net, random_conv, random_dense, residual_net
 
 FAST = SearchConfig(attack_restarts=2, attack_steps=10, alpha_iterations=5)
 
@@ -248,3 +248,20 @@ def test_tasks_of_different_forms_keep_their_order():
     found = certify(network, tasks, FAST)
     assert [f.claim.id for f in found] == ["t0", "t1", "t2"]
     assert all(a.claim.id < b.claim.id for a, b in itertools.pairwise(found))
+
+
+def test_a_damaged_certificate_of_the_search_is_an_error_and_not_unknown(monkeypatch):
+    damaged = [checker.Proof(False, None, "refused: boom", damaged=True)]
+    monkeypatch.setattr(checker, "prove", lambda *args, **_: damaged * len(args[3]))
+    network = dense_net(0)
+    with pytest.raises(EngineError, match="refused: boom"):
+        certify(network, tasks_around(network, [1e-3]), FAST)
+
+
+def test_a_network_that_auto_lirpa_cannot_bound_is_left_to_the_checker():
+    """Max pooling with padding, not behind a ReLU."""
+    rng = np.random.default_rng(0)
+    pool = MaxPool2d((2, 2), (2, 2), (1, 1, 1, 1))
+    network = chain((1, 4, 4), random_conv(rng, 2, 1, 1), pool, Reshape((18,)), random_dense(rng, 3, 18))
+    (finding,) = certify(network, tasks_around(network, [1e-4]), FAST)
+    assert (finding.claim.verdict, finding.claim.method) == (Verdict.CERTIFIED, "checker")

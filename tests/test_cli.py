@@ -411,7 +411,7 @@ def test_no_region_may_be_around_an_input_of_the_pruner(
 
 def test_prune_takes_the_options_of_its_methods_and_refuses_others(folder: Path, tmp_path: Path, capsys) -> None:
     net, small = str(folder / "net.onnx"), str(tmp_path / "small.onnx")
-    common = ["prune", net, "-o", small, "--quiet"]
+    common = ["prune", net, "-o", small, "--quiet", "--force"]
     assert main([*common, "--json", "--method", "paoding-legacy-impact", "--step", "0.25"]) == 0
     assert len(json.loads(capsys.readouterr().out)["steps"]) == 2
     assert main([*common, "--step", "0.25"]) == 2

@@ -56,3 +56,11 @@ def test_committed_files_are_small_and_hold_no_paths() -> None:
     for path in DIGITS.glob("*.onnx"):
         model = onnx.load(path)
         assert not any(node.metadata_props for node in model.graph.node)
+
+
+def test_an_example_without_its_argument_says_how_to_run_it() -> None:
+    command = [sys.executable, "examples/custom_module.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: ")
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.external_data_helper import convert_model_to_external_data
+from safetensors.torch import save_file
 
 from paoding_verify.errors import ConfigError, ModelError
 from paoding_verify.network.digest import canonical_digest
@@ -51,6 +52,7 @@ def test_external_data_is_inlined(tmp_path: Path) -> None:
     network = load_network(path)
     assert canonical_digest(network) == canonical_digest(plain)
     assert network.source is not None
+    assert network.source.format == "onnx, data inlined"
     assert network.source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / "weights.bin").unlink()
     x = weights(2, 3, 6)
@@ -110,8 +112,16 @@ def test_unknown_and_missing_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_weights_need_their_architecture(tmp_path: Path, suffix: str) -> None:
+    torch = pytest.importorskip("torch")
+    path, state = tmp_path / f"weights{suffix}", torch.nn.Linear(2, 2).state_dict()
+    if suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
     with pytest.raises(ConfigError, match="pass the module they belong to as `arch`"):
-        load_network(write(tmp_path, b"", f"weights{suffix}"))
+        load_network(path)
+    with pytest.raises(ModelError, match=r"bad\."):  # what is no file of weights says so at once
+        load_network(write(tmp_path, b"\x80\x02.", f"bad{suffix}"))
 
 
 def test_modules_become_float32_networks_with_a_file() -> None:

@@ -210,6 +210,14 @@ def test_an_input_with_one_axis_has_no_batch() -> None:
     assert network.num_outputs == 2
 
 
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4, 1), (1, 1, 4), (2,), (4, 4)])
+def test_a_gemm_bias_that_is_no_row_is_refused(shape: tuple[int, ...]) -> None:
+    """A column would be added along the batch."""
+    nodes = [node("Gemm", ["x", "w", "b"], ["y"])]
+    with pytest.raises(ModelError, match="bias of shape"):
+        read_onnx(model_bytes(nodes, {"w": weights(0, 6, 4), "b": weights(1, *shape)}, ("N", 6)))
+
+
 def test_the_size_of_the_batch_never_enters_the_computation() -> None:
     nodes = [
         node("Shape", ["x"], ["shape"]), node("Cast", ["shape"], ["numbers"], to=TensorProto.FLOAT),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from paoding_verify.auditing.measures import RULES, Evidence
 from paoding_verify.auditing.policy import Policy
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.claim import Claim
+from paoding_verify.evidence.measures import RULES, Evidence
 from paoding_verify.evidence.result import ModelRecord
 from paoding_verify.evidence.verdict import Outcome, Verdict
 
@@ -67,10 +67,15 @@ def test_equivalence_rates_mirror_each_other() -> None:
 
 
 def test_distance_lies_between_the_best_attack_and_the_largest_bound() -> None:
-    first, second = claims("pair", "output_distance", "uu")
+    first, second = claims("pair", "output_distance", "cc")
     found = replace(first, attack=0.2, bound=0.5), replace(second, attack=0.1, bound=0.9)
     assert interval("max_certified_distance", *found) == (0.2, 0.9)
     assert interval("max_certified_distance", found[0], replace(second, attack=0.3)) == (0.3, sys.float_info.max)
+
+
+def test_only_certified_bounds_count_as_distances() -> None:
+    (claim,) = claims("pair", "output_distance", "u")
+    assert interval("max_certified_distance", replace(claim, bound=1e-9)) == (0.0, sys.float_info.max)
 
 
 def test_distance_with_a_threshold_says_what_its_verdict_says() -> None:
@@ -151,3 +156,11 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
 
 def test_the_default_policy_is_valid() -> None:
     assert set(Policy.default().rules) <= set(RULES)
+
+
+def test_a_claim_that_ended_in_an_error_never_passes() -> None:
+    found = claims("original", "top1_robust", "cccc") + claims("pruned", "top1_robust", "cccc")
+    policy = Policy("p", {"min_certified_accuracy": 0.5})
+    assert policy.apply(Evidence(found, ())).outcome is Outcome.PASS
+    broken = [*found, *claims("pair", "output_distance", "e")]
+    assert policy.apply(Evidence(broken, ())).outcome is Outcome.INCONCLUSIVE

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from paoding_verify.auditing.config import AuditConfig
-from paoding_verify.auditing.metrics import accuracy_metrics
 from paoding_verify.auditing.provenance import COMPONENTS, component_versions, describe
 from paoding_verify.auditing.records import region_records
 from paoding_verify.cli.progress import _PlainLines, reporting
 from paoding_verify.cli.summary import exit_code, print_result
+from paoding_verify.evidence.metrics import accuracy_metrics
 from paoding_verify.evidence.verdict import Outcome, Verdict
 from paoding_verify.regions import Region, box_digest
 from tests.audits import audit_example
@@ -29,13 +29,18 @@ def test_regions_are_identified_by_their_boxes() -> None:
 
 
 def test_provenance_names_versions_and_settings_but_no_host() -> None:
-    record = describe(AuditConfig(eps=(0.1, 0.2), domain=(0.0, 1.0)), "apart")
+    config = AuditConfig(eps=(0.1, 0.2), domain=(0.0, 1.0), delta=2.0, samples=7, drawing="7 of 9 rows")
+    record = describe(config, "apart", drawn=True, pruned=False, pair=True)
     assert set(record.versions) == {"python", *COMPONENTS}
     assert record.versions == component_versions()
-    assert record.config["eps"] == "0.1 0.2"
-    assert record.config["timeout_s"] == "30.0"
+    assert {k: record.config[k] for k in ("eps", "domain", "samples", "timeout_s", "delta", "smt_samples")} == {
+        "eps": "0.1, 0.2", "domain": "0 to 1", "samples": "7", "timeout_s": "30", "delta": "2", "smt_samples": "0"
+    }  # fmt: skip
+    assert not {"method", "target_sparsity", "normalisation", "drawing"} & set(record.config)
     assert platform.node() not in record.machine.split()
-    assert record.data_split == "apart"
+    assert (record.data_split, record.drawing) == ("apart", "7 of 9 rows")
+    alone = describe(AuditConfig(), "", drawn=False, pruned=False, pair=False)
+    assert not {"eps", "samples", "domain", "delta", "smt_samples", "method"} & set(alone.config)
 
 
 def test_accuracies_are_shares_of_the_regions() -> None:

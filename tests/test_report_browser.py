@@ -36,6 +36,7 @@ onload = () => {
   const page = document.querySelector("iframe").contentDocument, root = page.documentElement
   const body = getComputedStyle(page.body), title = getComputedStyle(page.querySelector("h1"))
   document.querySelector("#found").textContent = JSON.stringify({
+    scrolled: [...page.querySelectorAll(".hero .wide")].filter(wide => wide.scrollWidth > wide.clientWidth).length,
     overflow: root.scrollWidth - root.clientWidth,
     summary: page.querySelector("#summary").getBoundingClientRect().bottom,
     background: body.backgroundColor, ink: title.color, scripts: page.scripts.length,
@@ -67,7 +68,7 @@ def probe(folder: Path, result: AuditResult, width: int, *options: str) -> dict[
 @pytest.mark.parametrize("name", ["fail", "hostile", "certify"])
 def test_nothing_overflows_or_is_broken(tmp_path: Path, name: str, width: int):
     found = probe(tmp_path, EXAMPLES[name], width)
-    assert found["overflow"] == 0
+    assert (found["overflow"], found["scrolled"]) == (0, 0)
     assert (found["broken"], found["scripts"], found["charts"]) == (0, 0, 0)
 
 

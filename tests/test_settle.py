@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,9 +95,21 @@ def test_a_verdict_without_its_evidence_becomes_an_error(finding: object) -> Non
 
 def test_two_proofs_and_a_witness_against_them_are_a_soundness_error() -> None:
     (task,) = tasks(1)
-    proofs = [claim(task, Verdict.CERTIFIED, subject=subject) for subject in ("original", "pruned")]
-    refuted = claim(task, Verdict.VIOLATED, subject="pair", kind="top1_equivalent")
+    proved = {"semantics": ("real", "float32"), "bound": 1.0}
+    proofs = [claim(task, Verdict.CERTIFIED, subject=subject, **proved) for subject in ("original", "pruned")]
+    witness = Witness((0.0, 0.0), (2.0, 1.0, 0.0), (1.0, 2.0, 0.0))
+    refuted = claim(task, Verdict.VIOLATED, subject="pair", kind="top1_equivalent", witness=witness)
     refuse_contradictions([*proofs, claim(task, Verdict.UNKNOWN, subject="pair", kind="top1_equivalent")])
     refuse_contradictions([proofs[0], refuted])
     with pytest.raises(SoundnessError, match="r0"):
         refuse_contradictions([*proofs, refuted])
+
+
+def test_proved_margins_are_stated_with_room_for_another_order_of_summation() -> None:
+    def proofs(some: Sequence[Task]) -> list[Finding]:
+        proved = [claim(task, Verdict.CERTIFIED, bound=1.0) for task in some]
+        bracket = replace(proved[1], kind="output_distance")
+        return [Finding(c, Certificate("crown")) for c in (proved[0], bracket)]
+
+    stated = [finding.claim.bound for finding in settle(proofs, tasks(2))]
+    assert stated == [pytest.approx(1 - 1e-6, abs=1e-12), 1.0]

@@ -19,7 +19,7 @@ from paoding_verify.network.graph import Shape
 from paoding_verify.regions import Region
 from paoding_verify.vnnlib import SpecLimits, read_vnnlib, write_witness
 
-fresh_folder_is_not_needed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+fresh_folder_is_not_needed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def spec(path: Path, body: str, num_inputs: int = 1, num_outputs: int = 1) -> Path:
@@ -185,8 +185,8 @@ def test_condition_on_inputs_alone_makes_every_input_unsafe(tmp_path: Path) -> N
         (box("0", "1") + "(check-all)", "expected"),
         (box("0", "1") + "(declare-const X_0 Real)", "declared twice"),
         (box("0", "1") + "(declare-const Z_0 Real)", "neither an input"),
-        (box("0", "1") + "(declare-const X_1 Real)", r"X_0 to X_0, the network's inputs; it has 2"),
-        (box("0", "1") + "(declare-const Y_2 Real)", r"Y_0 to Y_0, the network's outputs; it has 2"),
+        (box("0", "1") + "(declare-const X_1 Real)", "declare the network's input, X_0, and no other; it declares 2"),
+        (box("0", "1") + "(declare-const Y_2 Real)", "declare the network's output, Y_0, and no other; it declares 2"),
         (box("0", "1") + ")", "line 4: '\\)' stands outside"),
         (box("0", "1") + "(assert (>= Y_0 1)", "line 4: .*never closed"),
         (box("0", "1e400") + "(assert (>= Y_0 1))", "bound of X_0 exceeds float64"),
@@ -276,3 +276,28 @@ def test_mnist_specification_is_the_ball_around_its_image(data_dir: Path, name: 
     expected = predicts(int(data.y[row]), 10)
     np.testing.assert_array_equal(held.rows, expected.rows)
     assert held.clauses == expected.clauses
+
+
+def test_strings_and_quoted_symbols_are_words_and_never_conditions(tmp_path: Path) -> None:
+    hidden = '(set-info :source "two ""quotes"" ; and (assert (>= Y_0 5)) )")\n'
+    hidden += '(set-info :x |a ( ; " b\n(assert (<= Y_0 1))|)'
+    plain, quoted = box("0", "1") + "(assert (>= Y_0 3))", f"{hidden}\n{box('0', '1')}(assert (>= Y_0 3))"
+    ((_, expected),), ((_, held),) = read(tmp_path, plain), read(tmp_path, quoted)
+    np.testing.assert_array_equal(held.offsets, expected.offsets)
+    assert held.clauses == expected.clauses
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('(set-info :a "open)\n(assert (>= Y_0 0))', "line 3: a string is opened"),
+        ("(set-info :a |open)\n(assert (>= Y_0 0))", "line 3: a quoted symbol is opened"),
+        ("(set-info :a |back\\slash|)", "line 3: a quoted symbol is opened"),
+        (r'(set-info :a "b\") (assert (>= Y_0 0)) (set-info :c "d")', "line 3: a string with a backslash"),
+        ('(assert (>= Y_0 "1"))', "line 3"),
+        ("(assert (>= |Y_0| 1))", "line 3"),
+    ],
+)
+def test_quotes_that_could_be_read_in_two_ways_are_refused(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        read(tmp_path, body + box("0", "1"))

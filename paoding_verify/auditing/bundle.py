@@ -7,13 +7,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from paoding_verify.errors import ConfigError
+from paoding_verify.errors import ConfigError, EngineError
+from paoding_verify.evidence.codec import loads
+from paoding_verify.evidence.members import MANIFEST, RESULT, TIMINGS
 from paoding_verify.evidence.result import SCHEMA_VERSION, AuditResult
 
-__all__ = ["refuse_occupied", "write"]
+__all__ = ["Draft", "refuse_occupied", "reserved", "write"]
 
 
 def write(result: AuditResult, folder: str | Path) -> Path:
@@ -22,31 +26,94 @@ def write(result: AuditResult, folder: str | Path) -> Path:
     Everything but timings.json is a function of the result without its timings. The folder appears by one rename.
     Raises: ConfigError if the folder exists and is not empty, or cannot be written.
     """
-    target = Path(folder)
-    refuse_occupied(target)
+    with reserved(folder) as draft:
+        return draft.publish(result)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A place that is sure to be writable, made before the work that fills it."""
+
+    target: Path
+    """Where the bundle will stand; absolute."""
+    folder: Path
+    """Where it is written first, beside the target."""
+
+    def publish(self, result: AuditResult) -> Path:
+        """Writes the bundle and moves it to its place. Returns that place.
+
+        Raises: ConfigError if it cannot be written; EngineError if it cannot be moved: it then stands complete in the
+        draft's folder, which the message names.
+        """
+        try:
+            _fill(self.folder, _members(result))
+        except OSError as error:
+            raise ConfigError(f"cannot write the bundle {self.target}: {error}") from error
+        try:
+            os.replace(self.folder, self.target)
+        except OSError as error:
+            raise EngineError(
+                f"the bundle cannot be moved to {self.target} ({error.strerror}); it stands complete in {self.folder}"
+            ) from error
+        _sync_folder(self.target.parent)
+        return self.target
+
+
+@contextmanager
+def reserved(folder: str | Path) -> Iterator[Draft]:
+    """A draft beside `folder`, made at once; it is gone afterwards, unless a complete bundle could not be moved.
+
+    Raises: ConfigError if `folder` is a link, the working folder or not empty, or if its parent cannot be written.
+    """
+    from paoding_verify.report import html  # noqa: F401 - what is missing is found out before the work, not after
+
+    target = refuse_occupied(Path(folder))
+    made = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        draft = Draft(target, Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)))
     except OSError as error:
-        raise ConfigError(f"cannot write into {target.parent}: {error}") from error
+        _remove_empty(made)
+        raise ConfigError(f"cannot write into {target.parent}: {error.strerror}") from error
     try:
-        _fill(draft, _members(result))
-        os.replace(draft, target)
-        _sync_folder(target.parent)
-    except BaseException as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise ConfigError(f"cannot write the bundle {target}: {error}") from error
+        yield draft
+    except EngineError:
+        if not (draft.folder / MANIFEST).is_file():  # complete bundles are kept
+            _discard(draft, made)
         raise
-    return target
+    except BaseException:
+        _discard(draft, made)
+        raise
+    if draft.folder.is_dir():
+        _discard(draft, made)
 
 
-def refuse_occupied(target: Path) -> None:
-    """Raises: ConfigError if something is there that a bundle would overwrite."""
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+def _discard(draft: Draft, made: Sequence[Path]) -> None:
+    shutil.rmtree(draft.folder, ignore_errors=True)
+    _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def refuse_occupied(folder: Path) -> Path:
+    """The absolute place of a bundle.
+
+    Raises: ConfigError if a bundle cannot appear there, or would overwrite something.
+    """
+    if folder.is_symlink():
+        raise ConfigError(f"{folder} is a link: name the folder itself")
+    target = folder.resolve()
+    if target == Path.cwd() or target.is_mount():
+        raise ConfigError(f"{folder} cannot be replaced by a bundle: name a new folder, for example {folder / 'out'}")
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ConfigError(
-            f"{target} exists and is not empty: name another folder or remove it; nothing was overwritten"
+            f"{folder} exists and is not empty: name another folder or remove it; nothing was overwritten"
         )
+    return target
 
 
 def _members(result: AuditResult) -> dict[str, bytes]:
@@ -54,7 +121,9 @@ def _members(result: AuditResult) -> dict[str, bytes]:
     from paoding_verify.report.render import audit_json, render_all, timings_json
 
     members = dict(result.files)
-    texts = {**render_all(result), "audit.json": audit_json(result), "timings.json": timings_json(result)}
+    times = timings_json(result)
+    result = loads(AuditResult, audit_json(result), "the result")  # as its readers see it: 1 becomes 1.0
+    texts = {**render_all(result), RESULT: audit_json(result), TIMINGS: times}
     members |= {name: text.encode() for name, text in texts.items()}
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -63,7 +132,7 @@ def _members(result: AuditResult) -> dict[str, bytes]:
             for name, data in sorted(members.items())
         },
     }
-    members["manifest.json"] = (json.dumps(manifest, indent=2) + "\n").encode()
+    members[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     return members
 
 

@@ -11,10 +11,15 @@ from typing import Any
 from paoding_verify.errors import ConfigError
 from paoding_verify.task import SearchConfig
 
-__all__ = ["MAX_CONFIG_BYTES", "AuditConfig", "read_toml"]
+__all__ = ["MAX_CONFIG_BYTES", "WORDS", "AuditConfig", "read_toml", "setting_names"]
 
 MAX_CONFIG_BYTES = 1 << 20
 """Larger configuration or policy files are refused."""
+
+
+DEFAULT_SAMPLES = 20
+WORDS = frozenset({"data_split", "drawing", "normalisation", "command"})
+"""Fields of AuditConfig that are for the record and no settings."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class AuditConfig:
 
     eps: tuple[float, ...] = (0.01,)
     """Perturbation radii in input units; one region per anchor and radius."""
-    samples: int = 20
-    """Anchors drawn from the data, or synthesised."""
+    samples: int | None = None
+    """Anchors drawn from the data, or synthesised; None: 20, or all rows of smaller data."""
     target_sparsity: float = 0.5
     """Share of what `sparsity_of` names to remove when the audit prunes by itself."""
     sparsity_of: str = "units"
@@ -46,6 +51,10 @@ class AuditConfig:
     """Effort of the search; its seed is the seed of the whole audit."""
     data_split: str = ""
     """How the pruner's anchors and the reported regions were kept apart, in words; empty: worked out by the audit."""
+    drawing: str = ""
+    """Where the regions came from and how they were chosen, in words; empty: the audit was given them."""
+    normalisation: str = ""
+    """The normalisation layer that was put in front of the networks, in words; empty: none."""
     command: str = "paoding_verify.audit"
     """The command line, or the library call, for the record."""
 
@@ -54,7 +63,7 @@ class AuditConfig:
             raise ConfigError(f"eps must be finite numbers of at least 0; got {list(self.eps)}")
         if len(set(self.eps)) != len(self.eps):
             raise ConfigError(f"eps names a radius twice: {list(self.eps)}")
-        if self.samples < 1:
+        if self.samples is not None and self.samples < 1:
             raise ConfigError(f"samples must be at least 1; got {self.samples}")
         if not 0 <= self.target_sparsity < 1:
             raise ConfigError(f"target_sparsity must be at least 0 and less than 1; got {self.target_sparsity}")
@@ -62,8 +71,11 @@ class AuditConfig:
             raise ConfigError(f"domain must be two finite numbers LO < HI; got {list(self.domain)}")
         if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
             raise ConfigError(f"delta must be a finite number above 0; got {self.delta}")
-        if self.search.seed < 0:
-            raise ConfigError(f"seed must be at least 0; got {self.search.seed}")
+
+    @property
+    def num_samples(self) -> int:
+        """Anchors that are drawn if the data hold so many."""
+        return DEFAULT_SAMPLES if self.samples is None else self.samples
 
     @property
     def seed(self) -> int:
@@ -83,17 +95,22 @@ class AuditConfig:
 
         Raises: ConfigError naming the key that is unknown, of the wrong type or out of range.
         """
-        own = {f.name: f for f in fields(AuditConfig) if f.name not in {"search", "data_split", "command"}}
-        inner = {f.name: f for f in fields(SearchConfig)}
+        inner = {f.name for f in fields(SearchConfig)}
         for key in values:
-            if key not in own and key not in inner:
-                raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted({*own, *inner}))}")
+            if key not in setting_names():
+                raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(setting_names())}")
         fitted = {key: _fit(where, key, value) for key, value in values.items()}
         try:
             search = replace(self.search, **{key: value for key, value in fitted.items() if key in inner})
-            return replace(self, search=search, **{key: value for key, value in fitted.items() if key in own})
+            return replace(self, search=search, **{key: value for key, value in fitted.items() if key not in inner})
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
+
+
+def setting_names() -> list[str]:
+    """Every key that a configuration file may hold, sorted."""
+    names = {item.name for cls in (AuditConfig, SearchConfig) for item in fields(cls)}
+    return sorted(names - WORDS - {"search"})
 
 
 _NUMBERS = {"eps": float, "domain": float, "semantics": str}

@@ -29,7 +29,7 @@ def draw_regions(dataset: Dataset, config: AuditConfig) -> list[Region]:
     regions: list[Region] = []
     for eps in config.eps:
         drawn: Sequence[Region] = linf_regions(
-            dataset, eps=eps, domain=config.domain, samples=min(config.samples, len(dataset)), seed=config.seed
+            dataset, eps=eps, domain=config.domain, samples=min(config.num_samples, len(dataset)), seed=config.seed
         )
         regions += drawn if len(config.eps) == 1 else [replace(r, id=f"{r.id}/eps{eps:g}") for r in drawn]
     return regions
@@ -40,4 +40,4 @@ def synthetic_dataset(network: Network, config: AuditConfig) -> Dataset:
     from paoding_verify.anchors import synthesise_anchors
 
     seed = int(np.random.SeedSequence([config.seed, _AUDIT_STREAM]).generate_state(1)[0])
-    return Dataset(synthesise_anchors(network, config.samples, seed=seed, domain=config.domain), None, SYNTHETIC)
+    return Dataset(synthesise_anchors(network, config.num_samples, seed=seed, domain=config.domain), None, SYNTHETIC)

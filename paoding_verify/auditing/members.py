@@ -9,9 +9,11 @@ import numpy as np
 
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.codec import dumps
+from paoding_verify.evidence.members import BOXES, CERTIFICATES, PROPERTIES, model_file, witness_files
+from paoding_verify.evidence.property import Property, PropertyRecord
 from paoding_verify.regions import Region, stack_boxes
 
-__all__ = ["binary_members"]
+__all__ = ["binary_members", "property_member"]
 
 
 def binary_members(
@@ -22,14 +24,16 @@ def binary_members(
     Equal inputs give equal bytes. regions.npz: lower and upper (N, *input_shape) float64, anchor (N, *input_shape)
     float32, in the order of the result's regions.
     """
-    members = {f"models/{role}.onnx": data for role, data in shipped.items()}
-    members["regions.npz"] = _boxes(regions)
+    members = {model_file(role): data for role, data in shipped.items()}
+    members[BOXES] = _boxes(regions)
     certificates = {f.claim.id: f.certificate for f in findings if f.certificate is not None}
-    members["certificates/certificates.json"] = dumps(certificates).encode()
-    violated = [finding.claim for finding in findings if finding.claim.witness is not None]
-    for number, claim in enumerate(violated):
-        members[f"witnesses/{number:04d}.json"] = dumps({"claim": claim.id, "witness": claim.witness}).encode()
-    return members
+    members[CERTIFICATES] = dumps(certificates).encode()
+    return members | witness_files([finding.claim for finding in findings])
+
+
+def property_member(properties: Mapping[str, Property]) -> dict[str, bytes]:
+    """The member that holds the properties of a specification, by claim id, every number exact."""
+    return {PROPERTIES: dumps({key: PropertyRecord.of(prop) for key, prop in properties.items()}).encode()}
 
 
 def _boxes(regions: Sequence[Region]) -> bytes:

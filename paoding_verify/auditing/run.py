@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from paoding_verify.auditing.config import AuditConfig
-from paoding_verify.auditing.measures import Evidence
-from paoding_verify.auditing.members import binary_members
-from paoding_verify.auditing.metrics import accuracy_metrics
+from paoding_verify.auditing.members import binary_members, property_member
 from paoding_verify.auditing.policy import Policy
 from paoding_verify.auditing.provenance import describe
 from paoding_verify.auditing.records import region_records
@@ -16,7 +14,9 @@ from paoding_verify.auditing.settle import refuse_contradictions, settle
 from paoding_verify.auditing.shipping import as_shipped
 from paoding_verify.auditing.tasks import labelled, pair_tasks, robustness_tasks, specification_tasks
 from paoding_verify.errors import InputError
-from paoding_verify.evidence.claim import Finding
+from paoding_verify.evidence.claim import PAIR_KINDS, Finding
+from paoding_verify.evidence.measures import Evidence
+from paoding_verify.evidence.metrics import accuracy_metrics
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.pruning import FinetuneRecord, PruneTrace
 from paoding_verify.evidence.result import AuditResult
@@ -27,9 +27,6 @@ from paoding_verify.regions import Region, regions_digest
 from paoding_verify.task import Progress, Task
 
 __all__ = ["PAIR_KINDS", "audit", "certify_model", "compare_models"]
-
-PAIR_KINDS = ("top1_equivalent", "output_distance")
-"""What an audit asks about a pair on every region."""
 
 
 def audit(  # noqa: PLR0913 - the one call that takes everything
@@ -69,6 +66,7 @@ def certify_model(
     """
     config = config or AuditConfig()
     network = as_shipped(network, "original")
+    stated: dict[str, bytes] = {}
     if properties is None:
         regions = labelled(network, regions)
         tasks = robustness_tasks("original", network.num_outputs, regions)
@@ -76,8 +74,10 @@ def certify_model(
         if len(properties) != len(regions):
             raise InputError(f"{len(regions)} regions need as many properties; got {len(properties)}")
         tasks = specification_tasks(list(zip(regions, properties, strict=True)))
+        stated = property_member({task.id: prop for task, prop in zip(tasks, properties, strict=True)})
     findings = _certify(network, tasks, config, _stage(progress, "claims about the network"))
-    return _result("certify", {"original": network}, regions, findings, config=config)
+    result = _result("certify", {"original": network}, regions, findings, config=config)
+    return replace(result, files={**result.files, **stated})
 
 
 def compare_models(
@@ -94,7 +94,7 @@ def compare_models(
     original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
     if not kinds or not set(kinds) <= set(PAIR_KINDS):
         raise InputError(f"a comparison asks for {' or '.join(PAIR_KINDS)}; got {list(kinds)}")
-    regions = labelled(original, regions)
+    regions, kinds = labelled(original, regions), [kind for kind in PAIR_KINDS if kind in kinds]
     tasks = pair_tasks(original.num_outputs, regions, kinds=kinds, delta=config.delta)
     findings = _compare(original, pruned, tasks, config, None, progress)
     return _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
@@ -150,7 +150,13 @@ def _result(
         metrics=accuracy_metrics(claims),
         policy=None,
         pruning=trace,
-        provenance=describe(config, _split_words(mode, trace, regions, config.data_split)),
+        provenance=describe(
+            config,
+            _split_words(mode, trace, regions, config.data_split),
+            pruned=trace is not None,
+            pair=mode != "certify",
+            drawn=bool(config.drawing) and any(region.eps is not None for region in regions),
+        ),
         files=binary_members(shipped, regions, findings),
     )
 

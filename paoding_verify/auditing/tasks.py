@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from paoding_verify.errors import InputError, RegionError
+from paoding_verify.evidence.claim import claim_id
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most, predicts
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
 from paoding_verify.task import Task
 
-__all__ = ["labelled", "pair_tasks", "robustness_tasks", "specification_tasks"]
+__all__ = ["labelled", "pair_tasks", "refuse_odd_labels", "robustness_tasks", "specification_tasks"]
 
 
 def labelled(network: Network, regions: Sequence[Region]) -> list[Region]:
@@ -31,13 +32,23 @@ def labelled(network: Network, regions: Sequence[Region]) -> list[Region]:
                 f"region {region.id} has shape {region.lower.shape}; network {network.name!r} takes "
                 f"{network.input_shape}: reshape the data or give the right model"
             )
-        if region.label is not None and not 0 <= region.label < network.num_outputs:
-            raise InputError(f"region {region.id}: label {region.label} is no class of {network.num_outputs} outputs")
+    refuse_odd_labels(network, regions)
     classes = network.forward(np.stack([region.centre for region in regions])).argmax(axis=1)
     return [
         region if region.label is not None else replace(region, label=int(found))
         for region, found in zip(regions, classes, strict=True)
     ]
+
+
+def refuse_odd_labels(network: Network, regions: Sequence[Region]) -> None:
+    """Raises: InputError naming the region, and the file and row it came from, whose label is no class."""
+    for region in regions:
+        if region.label is not None and not 0 <= region.label < network.num_outputs:
+            source = f" (from {region.source})" if region.source else ""
+            raise InputError(
+                f"region {region.id}{source} has the label {region.label}; the network has {network.num_outputs} "
+                f"outputs, so that labels go from 0 to {network.num_outputs - 1}"
+            )
 
 
 def robustness_tasks(subject: str, num_outputs: int, regions: Sequence[Region]) -> list[Task]:
@@ -66,4 +77,4 @@ def pair_tasks(
 
 
 def _task(kind: str, subject: str, region: Region, prop: Property | None, delta: float | None = None) -> Task:
-    return Task(f"{subject}/{kind}/{region.id}", kind, subject, region, prop, delta)
+    return Task(claim_id(subject, kind, region.id), kind, subject, region, prop, delta)

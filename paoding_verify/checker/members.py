@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from paoding_verify.errors import DataError
+from paoding_verify.evidence.codec import unique_keys
+from paoding_verify.evidence.members import BOXES, MANIFEST
+from paoding_verify.evidence.result import SCHEMA_VERSION
 from paoding_verify.network.graph import Array, Shape
 
 __all__ = ["read_boxes", "read_members"]
 
 MAX_MEMBER_BYTES = 1 << 31
 """Largest file of a bundle that is read."""
-MANIFEST = "manifest.json"
-BOXES = "regions.npz"
 
 
 def read_members(folder: Path, problems: list[str]) -> dict[str, bytes]:
@@ -68,10 +69,12 @@ def _walk(folder: Path, problems: list[str]) -> set[str]:
 
 def _manifest(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        plain = json.loads(path.read_bytes())
+        plain = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
         members = plain["members"]
-        if not all(isinstance(entry, dict) for entry in members.values()):
-            raise TypeError("an entry is no object")
+        if set(plain) != {"schema_version", "members"} or plain["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"it is not of version {SCHEMA_VERSION}")
+        if not all(isinstance(entry, dict) and set(entry) == {"sha256", "bytes"} for entry in members.values()):
+            raise TypeError("an entry is not a digest and a size")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{MANIFEST} is damaged: {error}") from error
     return dict(members)

@@ -37,6 +37,8 @@ class Proof:
     """Proved lower bound of the property's margin on the box; None if there is none."""
     reason: str
     """Why it is not proved; empty if it is."""
+    damaged: bool = False
+    """Whether the certificate itself does not fit: an untruth in a bundle, and a fault of whoever made it."""
 
 
 def prove(
@@ -89,7 +91,7 @@ def prove(
 
 def _proof(margin: float, reason: str) -> Proof:
     if not np.isfinite(margin):
-        return Proof(False, None, reason or "no finite bound was proved")
+        return Proof(False, None, reason or "no finite bound was proved", damaged=bool(reason))
     if margin > 0:
         return Proof(True, margin, "")
     return Proof(False, margin, f"the proved margin {margin:.6g} is not positive")

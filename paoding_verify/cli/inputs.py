@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from paoding_verify.auditing.config import AuditConfig
-from paoding_verify.errors import ConfigError
+from paoding_verify.errors import ConfigError, InputError
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
 
@@ -19,31 +19,51 @@ def read_settings(args: argparse.Namespace) -> AuditConfig:
     from paoding_verify.cli.options import given_settings
 
     config = AuditConfig.load(args.config) if args.config else AuditConfig()
-    return replace(config.override(given_settings(args)), command=args.command_line)
+    normalisation = ""
+    if args.mean is not None:
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (args.mean, args.std))
+        normalisation = f"(x - mean) / std in front of every network, mean {mean}, std {std}"
+    return replace(config.override(given_settings(args)), command=args.command_line, normalisation=normalisation)
 
 
-def read_model(path: str, args: argparse.Namespace) -> Network:
-    """Loads a model file, with its normalisation layer if one was asked for."""
+def read_model(path: str, args: argparse.Namespace, *, role: str = "") -> Network:
+    """Loads a model file, with its normalisation layer if one was asked for; errors name the file."""
     from paoding_verify.network.load import load_network
-
-    if (args.mean is None) != (args.std is None):
-        raise ConfigError("--mean and --std belong together: give both or neither")
-    shape = tuple(args.input_shape) if args.input_shape else None
-    network = load_network(Path(path), arch=args.arch, input_shape=shape)
-    if args.mean is None:
-        return network
     from paoding_verify.network.transform import with_normalisation
 
-    return with_normalisation(network, args.mean, args.std)
+    shape = tuple(args.input_shape) if args.input_shape else None
+    try:
+        network = load_network(Path(path), arch=args.arch, input_shape=shape)
+    except InputError as error:
+        words = str(error).replace("`arch`", "--arch MODULE:NAME").replace("`input_shape`", "--input-shape")
+        name = Path(path).name
+        where = " ".join(word for word in (role, "" if words.startswith(name) else f"{name}:") if word)
+        raise type(error)(f"{where} {words}".lstrip()) from error
+    return network if args.mean is None else with_normalisation(network, args.mean, args.std)
 
 
-def read_regions(network: Network, args: argparse.Namespace, config: AuditConfig) -> list[Region]:
-    """Regions around rows of --data, or around synthesised anchors."""
+def read_regions(network: Network, args: argparse.Namespace, config: AuditConfig) -> tuple[list[Region], AuditConfig]:
+    """Regions around rows of --data, or around synthesised anchors; and the settings, with what was really drawn.
+
+    Raises: ConfigError if there are fewer rows than were asked for; InputError for a label that is no class.
+    """
     from paoding_verify.auditing.drawing import draw_regions, synthetic_dataset
+    from paoding_verify.auditing.tasks import refuse_odd_labels
     from paoding_verify.data import read_dataset
 
     if args.data:
         dataset = read_dataset(args.data, input_shape=network.input_shape)
+        if config.samples is not None and config.samples > len(dataset):
+            raise ConfigError(
+                f"samples: {config.samples} were asked for, {dataset.source} holds {len(dataset)}: ask for fewer"
+            )
+        number = min(config.num_samples, len(dataset))
+        drawing = f"{number} of the {len(dataset)} rows of {dataset.source}, drawn by seed {config.seed}, no row twice"
     else:
         dataset = synthetic_dataset(network, config)
-    return draw_regions(dataset, config)
+        number = config.num_samples
+        drawing = f"{number} inputs synthesised from the network alone by seed {config.seed}; no data was read"
+    regions = draw_regions(dataset, config)
+    refuse_odd_labels(network, regions)
+    radii = f"; around each one region for each of {len(config.eps)} radii" if len(config.eps) > 1 else ""
+    return regions, replace(config, samples=number, drawing=f"{drawing}{radii}.")

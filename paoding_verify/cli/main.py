@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
 from paoding_verify.cli.parser import build_parser
-from paoding_verify.errors import PaodingError
+from paoding_verify.cli.usage import refuse_contradictions
+from paoding_verify.errors import MissingComponentError, PaodingError
 
 __all__ = ["main"]
 
@@ -21,13 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; users see a traceback only with --debug."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
-    args.command_line = " ".join(["paoding-verify", *arguments])
+    args.command_line = shlex.join(["paoding-verify", *arguments])
     if not args.debug:
         _calm_libraries()
     try:
+        refuse_contradictions(args)
         return int(args.run(args))
     except PaodingError as error:
         return _fail(args.debug, str(error), error.exit_code)
+    except ImportError as error:
+        return _fail(args.debug, *_missing(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at exit
         return BROKEN_PIPE
@@ -48,6 +53,20 @@ def _fail(debug: bool, message: str, code: int) -> int:
         traceback.print_exc()
     print(f"paoding-verify: error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _missing(error: ImportError) -> tuple[str, int]:
+    """Sentence and exit code for a component that is not installed, or for a module of ours that is broken."""
+    from paoding_verify.cli.verbs.doctor import install_command
+
+    command = install_command(error.name or "")
+    if command is None:
+        return (
+            f"internal error, {type(error).__name__}: {error} (run again with --debug for the traceback)",
+            INTERNAL_ERROR,
+        )
+    words = f"{error}; install it with: {command} (`paoding-verify doctor` says what else is missing)"
+    return words, MissingComponentError.exit_code
 
 
 def _calm_libraries() -> None:

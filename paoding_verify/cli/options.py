@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-__all__ = ["add_effort", "add_finetuning", "add_model", "add_output", "add_pruning", "add_regions", "given_settings"]
+__all__ = [
+    "add_effort",
+    "add_finetuning",
+    "add_force",
+    "add_model",
+    "add_output",
+    "add_pruning",
+    "add_regions",
+    "given_settings",
+]
 
 SETTINGS = (
     "eps",
@@ -33,8 +42,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="MODULE (or FILE.py) is run; NAME() makes the module that a weights file belongs to",
     )
     group.add_argument("--input-shape", metavar="D", type=int, nargs="+", help="shape of one input, without the batch")
-    group.add_argument("--mean", metavar="M", type=float, nargs="+", help="normalisation put in front: (x - M) / S")
-    group.add_argument("--std", metavar="S", type=float, nargs="+", help="normalisation put in front: (x - M) / S")
+    group.add_argument(
+        "--mean", metavar="M", type=float, nargs="+", help="normalisation put in front: (x - M) / S; needs --std"
+    )
+    group.add_argument(
+        "--std", metavar="S", type=float, nargs="+", help="normalisation put in front: (x - M) / S; needs --mean"
+    )
 
 
 def add_regions(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +56,9 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data", metavar="FILE.npz", help="x (N, ...) in input units or uint8, optional y; default: synthesised"
     )
-    group.add_argument("--samples", metavar="N", type=int, help="anchors drawn by the seed (default 20)")
+    group.add_argument(
+        "--samples", metavar="N", type=int, help="anchors drawn by the seed (default 20, or all if fewer)"
+    )
     group.add_argument("--eps", metavar="E", type=float, nargs="+", help="radii in input units (default 0.01)")
     group.add_argument("--norm", choices=["linf"], default="linf", help="the norm of the radius")
     group.add_argument(
@@ -51,7 +66,7 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
         metavar=("LO", "HI"),
         type=float,
         nargs=2,
-        help="smallest and largest legal input (default: 0 1 for uint8 data, else unbounded)",
+        help="smallest and largest legal input (default: 0 1 for uint8 data, else none; anchors are made in 0 1)",
     )
 
 
@@ -99,6 +114,11 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     group.add_argument("--timeout", metavar="SECONDS", type=float, dest="timeout_s", help="per claim (default 30)")
     group.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Whether existing files may be overwritten."""
+    parser.add_argument("--force", action="store_true", help="overwrite existing files (never a folder or an input)")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,17 @@ EPILOG = """exit codes: 0 policy met (certify, compare: ran to the end), 1 polic
 130 interrupted"""
 
 
+class _Verb(argparse.ArgumentParser):
+    """Sections of help that need an import are written when help is asked for, not on every command."""
+
+    def format_help(self) -> str:
+        """Options, then the sections that the verb names."""
+        from paoding_verify.cli.sections import section
+
+        self.epilog = "\n\n".join(section(name) for name in self.get_default("sections") or ()) or None
+        return super().format_help()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; the chosen verb's function comes back as `run`."""
     parser = argparse.ArgumentParser(
@@ -35,10 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"paoding-verify {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs", parser_class=_Verb)
     for name, words in VERBS.items():
         module = import_module(f"paoding_verify.cli.verbs.{name}")
-        verb = verbs.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        verb = verbs.add_parser(
+            name, help=words, description=f"{words[0].upper()}{words[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
         verb.add_argument("--debug", action="store_true", help="show tracebacks, warnings and log lines")
         module.configure(verb)
         verb.set_defaults(run=module.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paoding_verify.evidence.codec import dumps, to_plain
+from paoding_verify.evidence.codec import dumps
 from paoding_verify.evidence.result import AuditResult, PolicyOutcome, RuleOutcome
 from paoding_verify.evidence.verdict import Outcome
 
@@ -27,8 +27,8 @@ def exit_code(result: AuditResult) -> int:
 
 
 def result_json(result: AuditResult) -> str:
-    """The result as JSON text, with its verdict and counts in front; the schema of `schema` describes it."""
-    return dumps({"verdict": result.verdict, "counts": result.counts, **to_plain(result)})
+    """The result as JSON text: audit.json, with the times that claims took; `schema` describes it."""
+    return dumps(result)
 
 
 def print_result(result: AuditResult, *, as_json: bool, written: Path | None = None) -> None:

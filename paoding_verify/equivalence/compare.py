@@ -182,4 +182,4 @@ def _spot_checked(engines: PairEngines, job: PairJob, finding: Finding) -> Findi
             return finding
         statement = distance_at_most(claim.bound, engines.original.num_outputs)
     answer = spot_check(engines.networks, job.task.region, statement, claim.verdict, timeout_s=_SPOT_S)
-    return replace(finding, claim=replace(claim, smt=answer.status, smt_scale=answer.scale))
+    return replace(finding, claim=replace(claim, smt=answer.status, smt_scale=answer.scale, smt_sampled=True))

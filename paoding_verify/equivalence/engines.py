@@ -42,9 +42,12 @@ class PairEngines:
         return OnnxProgram(shipped_onnx(self.original)), OnnxProgram(shipped_onnx(self.pruned))
 
     @cached_property
-    def single(self) -> tuple[LirpaBounder, LirpaBounder]:
-        """Bounds of each network for itself."""
-        return LirpaBounder(self.original), LirpaBounder(self.pruned)
+    def single(self) -> tuple[LirpaBounder, LirpaBounder] | None:
+        """Bounds of each network for itself; None: auto_LiRPA has none for some operation."""
+        try:
+            return LirpaBounder(self.original), LirpaBounder(self.pruned)
+        except UnsupportedOpError:
+            return None
 
     @cached_property
     def _pair(self) -> PairBounder | None:

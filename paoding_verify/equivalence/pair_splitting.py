@@ -10,6 +10,7 @@ import numpy as np
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.evidence.certificate import Split
 from paoding_verify.evidence.property import Property
+from paoding_verify.evidence.splits import assemble
 from paoding_verify.network.graph import Array, Float32Array
 
 __all__ = ["MAX_FEATURES", "PairSplit", "split_pair"]
@@ -44,9 +45,9 @@ class _Part:
     lower: Array
     upper: Array
     cut: tuple[int, float] | None = None
-    halves: tuple[_Part, ...] = ()
+    halves: tuple[_Part, _Part] | tuple[()] = ()
 
-    def bisect(self, dimension: int) -> tuple[_Part, ...]:
+    def bisect(self, dimension: int) -> tuple[_Part, _Part] | tuple[()]:
         """The two halves; none if no number lies between the ends."""
         low, high = float(self.lower.flat[dimension]), float(self.upper.flat[dimension])
         middle = low / 2 + high / 2
@@ -59,7 +60,7 @@ class _Part:
 
     def tree(self) -> Split | None:
         """The bisections below this box."""
-        return None if self.cut is None else Split(*self.cut, *(half.tree() for half in self.halves))
+        return assemble(self, lambda part: None if part.cut is None else (*part.cut, *part.halves))
 
 
 def split_pair(

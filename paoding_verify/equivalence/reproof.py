@@ -9,6 +9,7 @@ import numpy as np
 from paoding_verify.checker.prove import prove
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, shared_time
+from paoding_verify.errors import EngineError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import Property, distance_at_most
 from paoding_verify.regions import stack_boxes
@@ -75,6 +76,8 @@ def _prove(engines: PairEngines, jobs: Sequence[PairJob], props: Sequence[Proper
     for semantics in engines.config.semantics:
         proofs = prove(engines.networks, lower, upper, props, certificates, semantics=semantics)
         for k, proof in enumerate(proofs):
+            if proof.damaged:
+                raise EngineError(f"{jobs[k].task.id}: the search made a certificate that is {proof.reason}")
             margins[k] = min(margins[k], -np.inf if proof.margin is None else proof.margin)
             if not proof.proved:
                 reasons[k] = reasons[k] or f"{semantics}: {proof.reason}"

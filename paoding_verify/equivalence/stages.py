@@ -10,8 +10,7 @@ from paoding_verify.attack import attack
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, shared_time
 from paoding_verify.evidence.certificate import Certificate, Slopes
-from paoding_verify.evidence.claim import Witness
-from paoding_verify.evidence.property import Property, predicts
+from paoding_verify.evidence.property import Property, decides_differently, predicts
 from paoding_verify.network.graph import Float32Array
 from paoding_verify.regions import stack_boxes
 from paoding_verify.task import SearchConfig
@@ -68,7 +67,8 @@ def try_witness(engines: PairEngines, job: PairJob, point: Float32Array, method:
     )
     if witness is None:
         return
-    if job.task.kind != "top1_equivalent" or _decides_differently(witness):
+    outputs = witness.outputs_original or (), witness.outputs_pruned or ()
+    if job.task.kind != "top1_equivalent" or decides_differently(*outputs):
         job.violated(method, witness)
     else:
         job.limit = "an attack found tied outputs, no different decision"
@@ -78,7 +78,10 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> No
     """Both networks certified for the class they give the centre; only for jobs where these classes agree.
 
     Plain CROWN is proved again from the class alone. Slopes of alpha-CROWN travel as those of a pair without alignment.
+    Where auto_LiRPA has no bounds, the joint bounds that follow have to do.
     """
+    if engines.single is None:
+        return
     with shared_time(jobs):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         wanted = [predicts(job.label or 0, engines.original.num_outputs) for job in jobs]
@@ -136,11 +139,6 @@ def _pair_slopes(engines: PairEngines, prop: Property, wanted: Property, slopes:
     return result
 
 
-def _tops(outputs: Sequence[float] | Float32Array) -> set[int]:
+def _tops(outputs: Float32Array) -> set[int]:
     """The classes with the largest output."""
-    values = np.asarray(outputs)
-    return set(np.flatnonzero(values == values.max()).tolist())
-
-
-def _decides_differently(witness: Witness) -> bool:
-    return not _tops(witness.outputs_original or ()) & _tops(witness.outputs_pruned or ())
+    return set(np.flatnonzero(outputs == outputs.max()).tolist())

@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.verdict import Verdict
 
-__all__ = ["KINDS", "Claim", "Finding", "Witness"]
+__all__ = ["KINDS", "PAIR_KINDS", "Claim", "Finding", "Witness", "claim_id"]
 
 KINDS = ("top1_robust", "top1_equivalent", "output_distance", "vnnlib")
 """top1_robust: the network gives the region's label everywhere. top1_equivalent: both networks have the same top
 class everywhere.
 output_distance: |f - g| stays below delta for every output (without delta: the claim brackets the maximum). vnnlib: no
 point of the box satisfies the specification's unsafe condition."""
+
+
+PAIR_KINDS = ("top1_equivalent", "output_distance")
+"""What an audit asks about a pair on every region."""
+
+
+def claim_id(subject: str, kind: str, region: str) -> str:
+    """The id of the one claim that a result makes about this subject, kind and region."""
+    return f"{subject}/{kind}/{region}"
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,12 @@ class Claim:
     witness: Witness | None = None
     """Set exactly if VIOLATED."""
     smt: str | None = None
-    """What the SMT spot check of this claim said: confirmed, refuted, undecided; None: not in its sample."""
+    """What z3 said about this claim: confirmed, refuted, undecided; None: it was not asked."""
     smt_scale: float | None = None
-    """Factor by which the region was shrunk around its centre for the spot check; 1 = the whole region."""
+    """Factor by which the region was shrunk around its centre for z3; 1 = the whole region."""
+    smt_sampled: bool = False
+    """Whether z3 was asked because the region was in the sample, drawn before any result was known; else it was the
+    last resort for a claim that bounds left open."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Plain data to JSON and back, driven by the types of the dataclasses alone.
 
 Reading is strict, because files come from strangers: every field must be there with its declared type, nothing else
-may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None.
+may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None. A class
+may name properties in `DERIVED`: they are written in front of the fields, and a file must state what
+follows from these.
 """
 
 from __future__ import annotations
@@ -19,10 +21,15 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from paoding_verify.errors import DataError
+from paoding_verify.evidence.certificate import Split
+from paoding_verify.evidence.splits import from_lists, to_lists
 
-__all__ = ["dumps", "from_plain", "loads", "to_plain"]
+__all__ = ["derived_names", "dumps", "from_plain", "loads", "plain_names", "to_plain", "unique_keys"]
 
 T = TypeVar("T")
+
+_SPLIT_FIELDS = ("dimensions", "thresholds")
+"""Of the plain form of a tree of bisections."""
 
 
 def dumps(value: Any) -> str:
@@ -40,20 +47,34 @@ def dumps(value: Any) -> str:
 def loads(cls: type[T], text: str | bytes, what: str) -> T:
     """Reads JSON into a dataclass. Raises: DataError naming `what` and the place that does not fit."""
     try:
-        plain = json.loads(text, parse_constant=_refuse_constant)
+        plain = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{what} is not valid JSON: {error}") from error
     result: T = from_plain(cls, plain, what)
     return result
 
 
+def plain_names(cls: type) -> tuple[str, ...]:
+    """Fields of a dataclass that are written, in declared order."""
+    return tuple(item.name for item in fields(cls) if item.metadata.get("plain", True))
+
+
+def derived_names(cls: type) -> tuple[str, ...]:
+    """Properties of a dataclass that are written although they follow from its fields."""
+    found: tuple[str, ...] = getattr(cls, "DERIVED", ())
+    return found
+
+
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples, mappings, enums and arrays as dicts, lists, strings and numbers; fields marked
     `metadata={"plain": False}` are left out.
     """
+    if isinstance(value, Split):
+        return dict(zip(_SPLIT_FIELDS, to_lists(value), strict=True))
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [item.name for item in fields(value) if item.metadata.get("plain", True)]
-        return {name: to_plain(getattr(value, name)) for name in kept}
+        return {
+            name: to_plain(getattr(value, name)) for name in (*derived_names(type(value)), *plain_names(type(value)))
+        }
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -71,6 +92,8 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: Any, plain: Any, where: str) -> Any:
     """The inverse of `to_plain` for a declared type. Raises: DataError naming the place that does not fit."""
+    if cls is Split:
+        return _split(plain, where)
     if is_dataclass(cls):
         return _dataclass(cls, plain, where)
     origin, args = get_origin(cls), get_args(cls)
@@ -96,12 +119,28 @@ def from_plain(cls: Any, plain: Any, where: str) -> Any:
 def _dataclass(cls: Any, plain: Any, where: str) -> Any:
     if not isinstance(plain, dict):
         _misfit(where, "an object", plain)
-    hints = _hints(cls)
-    names = [item.name for item in fields(cls) if item.metadata.get("plain", True)]
-    if set(plain) != set(names):
-        odd = sorted(set(plain) ^ set(names))
+    hints, names, derived = _hints(cls), plain_names(cls), derived_names(cls)
+    if set(plain) != {*names, *derived}:
+        odd = sorted(set(plain) ^ {*names, *derived})
         raise DataError(f"{where}: these fields are missing or unknown: {', '.join(odd)[:200]}")
-    return cls(**{name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names})
+    value = cls(**{name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names})
+    for name in derived:
+        true = to_plain(getattr(value, name))
+        if plain[name] != true:
+            raise DataError(f"{where}.{name}: it says {str(plain[name])[:80]}, from the rest follows {true}")
+    return value
+
+
+def _split(plain: Any, where: str) -> Any:
+    """A tree of bisections, from flat lists: nested objects could be deeper than Python calls may nest."""
+    if not isinstance(plain, dict) or set(plain) != set(_SPLIT_FIELDS):
+        _misfit(where, "a tree (dimensions, thresholds)", plain)
+    dimensions = from_plain(tuple[int, ...], plain["dimensions"], f"{where}.dimensions")
+    thresholds = from_plain(tuple[float, ...], plain["thresholds"], f"{where}.thresholds")
+    try:
+        return from_lists(dimensions, thresholds)
+    except ValueError as error:
+        raise DataError(f"{where}: no tree of bisections, {error}") from error
 
 
 def _union(args: tuple[Any, ...], plain: Any, where: str) -> Any:
@@ -163,6 +202,14 @@ def _unkey(cls: Any, key: str, where: str) -> Any:
 
 def _misfit(where: str, wanted: str, plain: Any) -> Any:
     raise DataError(f"{where}: expected {wanted}, got {type(plain).__name__} {str(plain)[:40]!r}")
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object with these members, for json.loads. Raises: ValueError if a key occurs twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found
 
 
 def _refuse_constant(text: str) -> Any:

@@ -8,14 +8,18 @@ whose lower bound is positive.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.errors import InputError
 
-__all__ = ["Property", "decides_like", "distance_at_most", "predicts"]
+__all__ = [
+    "Property", "PropertyRecord", "decides_differently", "decides_like", "distance_at_most", "exact_margin", "predicts",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,46 @@ class Property:
         Shapes: (N, R) -> (N,).
         """
         return np.asarray(np.min([values[:, list(clause)].max(axis=1) for clause in self.clauses], axis=0))
+
+
+@dataclass(frozen=True)
+class PropertyRecord:
+    """A property as plain data, every number exact."""
+
+    rows: tuple[tuple[float, ...], ...]
+    offsets: tuple[float, ...]
+    clauses: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, prop: Property) -> PropertyRecord:
+        """The record of a property."""
+        return cls(tuple(map(tuple, prop.rows.tolist())), tuple(prop.offsets.tolist()), prop.clauses)
+
+    def property(self) -> Property:
+        """The property of the record. Raises: InputError if rows, offsets and clauses do not fit together."""
+        if len({len(row) for row in self.rows}) != 1:
+            raise InputError("the rows of a property differ in length, or there is none")
+        return Property(np.array(self.rows), np.array(self.offsets), self.clauses)
+
+
+def exact_margin(prop: Property, outputs: Sequence[float]) -> Fraction:
+    """The margin of a property at given outputs, free of rounding, so that none can make or hide a violation."""
+    exact = [Fraction(y) for y in outputs]
+    values = [
+        sum((Fraction(float(row[j])) * exact[j] for j in np.flatnonzero(row)), Fraction(float(offset)))
+        for row, offset in zip(prop.rows, prop.offsets, strict=True)
+    ]
+    return min(max(values[r] for r in clause) for clause in prop.clauses)
+
+
+def decides_differently(outputs_original: Sequence[float], outputs_pruned: Sequence[float]) -> bool:
+    """Whether no class is among the largest outputs of both networks.
+
+    This, and no tie, breaks top-1 equivalence: the property in its strict form also fails where two identical networks
+    are tied.
+    """
+    tops = [{k for k, y in enumerate(ys) if y == max(ys)} for ys in (outputs_original, outputs_pruned)]
+    return not tops[0] & tops[1]
 
 
 def predicts(label: int, num_outputs: int) -> Property:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.pruning import PruneTrace
@@ -131,11 +132,16 @@ class Provenance:
     """Every setting that bears on the result."""
     data_split: str
     """How the pruner's anchors and the reported regions were kept apart, in words."""
+    drawing: str = ""
+    """Where the regions came from and how they were chosen, in words. Untrusted text."""
 
 
 @dataclass(frozen=True)
 class AuditResult:
     """Everything that was found. `bool()` of it raises: name the verdict you mean."""
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("verdict", "counts")
+    """Properties that every JSON form of a result states as well."""
 
     mode: str
     """audit, certify or compare."""

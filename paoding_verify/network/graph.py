@@ -173,7 +173,8 @@ class Source:
     path: str
     """File name as given by the user, or the class name of a module. Untrusted text."""
     format: str
-    """One of onnx, pt2, pth, safetensors, module."""
+    """One of onnx, pt2, pth, safetensors, module; with what was done to the file: "onnx, data inlined",
+    "pth, normalised". Of plain "onnx" and "module" the digest is that of `onnx`."""
     sha256: str
     """Digest of the file as read; of `onnx` for a module."""
     onnx: bytes = field(repr=False)

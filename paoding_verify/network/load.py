@@ -58,6 +58,9 @@ def load_network(
         return _with_source(load_pt2(path, limits), path.name, "pt2", _file_digest(path, limits))
     if suffix in STATE_DICTS:
         if arch is None:
+            from paoding_verify.network.state_dict import read_weights
+
+            read_weights(path, limits)
             raise ConfigError(f"{clean(path.name)} holds weights only: pass the module they belong to as `arch`")
         from paoding_verify.network.torch_io import from_module, load_state_dict
 
@@ -74,7 +77,8 @@ def _from_onnx(path: Path, limits: LoadLimits) -> Network:
     data, inlined = read_model(path, limits)
     network = read_onnx(inlined, limits)
     check_against_runtime(network, inlined)
-    return replace(network, source=Source(path.name, "onnx", hashlib.sha256(data).hexdigest(), inlined))
+    kind = "onnx" if inlined == data else "onnx, data inlined"
+    return replace(network, source=Source(path.name, kind, hashlib.sha256(data).hexdigest(), inlined))
 
 
 def _from_module(module: nn.Module, input_shape: Shape | None) -> Network:

@@ -60,7 +60,8 @@ def _gemm(call: Call) -> Tensor:
     weight = weight if call.attributes.get("transB", 0) else weight.T
     bias = call.parameter(2)
     bias = np.zeros(1) if bias is None else bias
-    if bias.size not in (1, len(weight)) or bias.shape[-1:] not in ((), (1,), (len(weight),)):
+    # A column of biases, shape (n, 1), would be added along the batch.
+    if bias.ndim > 2 or bias.size not in (1, len(weight)) or bias.shape[-1:] not in ((), (bias.size,)):
         raise ModelError(f"its bias of shape {bias.shape} does not fit {len(weight)} outputs")
     bias = np.broadcast_to(bias.reshape(-1), (len(weight),))
     if alpha == 1.0 and beta == 1.0:

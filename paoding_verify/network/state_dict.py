@@ -19,7 +19,7 @@ from torch import nn
 from paoding_verify.errors import ConfigError, ModelError
 from paoding_verify.network.limits import LoadLimits, clean
 
-__all__ = ["Architecture", "load_state_dict"]
+__all__ = ["Architecture", "load_state_dict", "read_weights"]
 
 Architecture = str | nn.Module | Callable[[], nn.Module]
 """What the weights belong to: a module, a function or class that makes one when called without arguments, or its name
@@ -39,14 +39,20 @@ def load_state_dict(path: str | Path, arch: Architecture, limits: LoadLimits | N
     Raises: ModelError if the file is too large, damaged, holds a pickled module, or if names or shapes do not match;
     ConfigError if `arch` names no module.
     """
-    path, limits = Path(path), limits or LoadLimits()
-    state = _state(_read(path, limits), path)
-    for name, tensor in state.items():
-        _check_tensor(tensor, f"{clean(path.name)}: {clean(name)!r}", limits)
+    path = Path(path)
+    state = read_weights(path, limits or LoadLimits())
     module = _make(arch)
     _check_match(module, state, path)
     module.load_state_dict(state)
     return module.eval()
+
+
+def read_weights(path: Path, limits: LoadLimits) -> dict[str, torch.Tensor]:
+    """Name -> weights, as data only. Raises: ModelError as `load_state_dict`."""
+    state = _state(_read(path, limits), path)
+    for name, tensor in state.items():
+        _check_tensor(tensor, f"{clean(path.name)}: {clean(name)!r}", limits)
+    return state
 
 
 def _read(path: Path, limits: LoadLimits) -> Any:
@@ -152,7 +158,7 @@ def _make(arch: Architecture) -> nn.Module:
     factory = _imported(arch) if isinstance(arch, str) else arch
     try:
         module = factory()
-    except Exception as error:  # the user's code
+    except (Exception, SystemExit) as error:  # the user's code
         raise ModelError(f"the architecture {_name(arch)} failed: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"the architecture {_name(arch)} gave a {type(module).__name__}, not a torch module")
@@ -163,9 +169,11 @@ def _imported(arch: str) -> Callable[[], Any]:
     where, separator, name = arch.rpartition(":")
     if not (separator and where and name.isidentifier()):
         raise ConfigError(f"the architecture {arch!r} must be written module:function or path/to/file.py:function")
+    if where.endswith(".py") and not Path(where).is_file():
+        raise ConfigError(f"the architecture {arch!r} cannot be imported: there is no file {where}")
     try:
         module = _imported_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-    except Exception as error:  # the user's code
+    except (Exception, SystemExit) as error:  # the user's code
         raise ConfigError(f"the architecture {arch!r} cannot be imported: {type(error).__name__}: {error}") from error
     factory = getattr(module, name, None)
     if not callable(factory):

@@ -57,7 +57,9 @@ def with_normalisation(network: Network, mean: npt.ArrayLike, std: npt.ArrayLike
     if network.source is None:
         return replace(network, nodes=nodes)
     shipped = _prepend(network.source.onnx, scale.astype(np.float32), shift.astype(np.float32))
-    extended = replace(network, nodes=nodes, source=replace(network.source, onnx=shipped))
+    kind = f"{network.source.format.removesuffix(', normalised')}, normalised"
+    source = replace(network.source, onnx=shipped, format=kind)
+    extended = replace(network, nodes=nodes, source=source)
     check_against_runtime(extended, shipped)
     return extended
 

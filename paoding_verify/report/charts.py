@@ -30,6 +30,13 @@ class Curve:
     """Lower bounds of robust accuracy."""
     attacked: tuple[float, ...]
     """Upper bounds of robust accuracy."""
+    alone: bool = False
+    """Whether there is one network, which is then called so."""
+
+    @property
+    def name(self) -> str:
+        """As the report calls it."""
+        return "network" if self.alone else self.subject
 
 
 def _frame(bottom: float, y_ticks: Sequence[tuple[float, str]]) -> list[Markup]:
@@ -45,7 +52,10 @@ def _fractions(bottom: float) -> list[Markup]:
 
 
 def accuracy_curve(curves: Sequence[Curve]) -> Markup:
-    """Certified (solid) and attacked (dashed) accuracy over eps; the truth lies in the shaded band between."""
+    """Certified (solid) and attacked (dashed) accuracy over eps; the truth lies in the shaded band between.
+
+    The original's line is wide and its marks are rings, so that both networks show where they are equal.
+    """
     bottom = 210.0
     low, high = min(c.eps[0] for c in curves), max(c.eps[-1] for c in curves)
     to_x, to_y = scale(low, high, LEFT + 14, RIGHT - 14), scale(0, 1, bottom, TOP)
@@ -61,9 +71,9 @@ def accuracy_curve(curves: Sequence[Curve]) -> Markup:
         parts.append(polyline([*lower, *reversed(upper)], f"band {curve.subject}", closed=True))
         parts += [polyline(lower, f"line {curve.subject}"), polyline(upper, f"line dashed {curve.subject}")]
         parts += [_mark(x, y, curve.subject) for x, y in [*lower, *upper]]
-    parts += _legend([(c.subject, f"line {c.subject}", c.subject) for c in curves], bottom + 56)
+    parts += _legend([(c.name, f"line {c.subject}", c.subject) for c in curves], bottom + 56)
     description = "; ".join(
-        f"{c.subject} at eps {e:g}: certified {percent(low)}, attacked {percent(high)}"
+        f"{c.name} at eps {e:g}: certified {percent(low)}, attacked {percent(high)}"
         for c in curves
         for e, low, high in zip(c.eps, c.certified, c.attacked, strict=True)
     )
@@ -73,7 +83,7 @@ def accuracy_curve(curves: Sequence[Curve]) -> Markup:
 def _mark(x: float, y: float, subject: str) -> Markup:
     if subject == "pruned":
         return rect(x - 3, y - 3, 6, 6, "mark pruned")
-    return Markup('<circle class="mark original" cx="{}" cy="{}" r="3.2"/>').format(coordinate(x), coordinate(y))
+    return Markup('<circle class="mark original" cx="{}" cy="{}" r="5.5"/>').format(coordinate(x), coordinate(y))
 
 
 def _legend(entries: Sequence[tuple[str, str, str]], y: float) -> list[Markup]:
@@ -95,13 +105,13 @@ def accuracy_bars(curves: Sequence[Curve]) -> Markup:
         parts += [line(x, TOP, x, bottom, "grid"), text(x, bottom + 16, f"{25 * k} %", anchor="middle")]
     for k, curve in enumerate(curves):
         y, low, high = 38.0 + 62 * k, curve.certified[0], curve.attacked[0]
-        parts.append(text(4, y + 17, curve.subject))
+        parts.append(text(4, y + 17, curve.name))
         parts.append(rect(to_x(0), y, to_x(low) - to_x(0), 26, "certified"))
         parts.append(rect(to_x(low), y, to_x(high) - to_x(low), 26, "unknown"))
         parts.append(rect(to_x(high), y, to_x(1) - to_x(high), 26, "lost"))
         parts.append(text(to_x(0), y - 6, f"certified {percent(low)} · attacked {percent(high)}", "small"))
     description = "; ".join(
-        f"{c.subject}: certified {percent(c.certified[0])}, attacked {percent(c.attacked[0])}" for c in curves
+        f"{c.name}: certified {percent(c.certified[0])}, attacked {percent(c.attacked[0])}" for c in curves
     )
     title = f"Certified and attacked accuracy at eps {curves[0].eps[0]:g}"
     return figure("accuracy", title, description, bottom + 24, parts)
@@ -158,7 +168,7 @@ def margins(points: Sequence[tuple[float, float]]) -> Markup:
     size = 270.0
     low, high = span([v for point in points for v in point])
     low, high = min(low, 0.0), max(high, 0.0)
-    to_x, to_y = scale(low, high, LEFT + 8, LEFT + 8 + size + 70), scale(low, high, size, TOP)
+    to_x, to_y = scale(low, high, LEFT + 8, LEFT + 8 + size + 70), scale(low, high, size, TOP + 14)
     parts = []
     for tick in ticks(low, high):
         parts += [
@@ -167,11 +177,11 @@ def margins(points: Sequence[tuple[float, float]]) -> Markup:
         ]
         parts.append(text(to_x(tick), size + 18, f"{tick:g}", anchor="middle"))
     parts += [line(to_x(low), to_y(low), to_x(high), to_y(high), "diagonal")]
-    parts += [line(to_x(0), TOP, to_x(0), size, "axis"), line(LEFT, to_y(0), RIGHT, to_y(0), "axis")]
+    parts += [line(to_x(0), TOP + 14, to_x(0), size, "axis"), line(LEFT, to_y(0), RIGHT, to_y(0), "axis")]
     dots = "".join(f"M{coordinate(to_x(x))} {coordinate(to_y(y))}h0" for x, y in points)
     parts.append(Markup('<path class="dots" d="{}"/>').format(dots))
     parts.append(text((LEFT + RIGHT) / 2, size + 36, "proved margin, original (logits)", "label", "middle"))
-    parts.append(text(LEFT + 4, TOP + 2, "pruned (logits)", "label"))
+    parts.append(text(LEFT, TOP - 2, "proved margin, pruned (logits)", "label"))
     grown = sum(y > x for x, y in points)
     description = (
         f"{len(points)} regions; the proved margin grew on {grown} and shrank or stayed on {len(points) - grown}"
@@ -183,7 +193,7 @@ def brackets(pairs: Sequence[tuple[float, float]]) -> Markup:
     """Largest difference of outputs by region, sorted: from the largest found (attack) to the proved bound."""
     bottom = 200.0
     ordered = sorted(pairs, key=lambda pair: pair[1])
-    to_y = scale(0, span(b for _, b in ordered)[1], bottom, TOP)
+    to_y = scale(0, span(b for _, b in ordered)[1], bottom, TOP + 14)
     to_x = scale(0, max(len(ordered) - 1, 1), LEFT + 10, RIGHT - 10)
     parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1])])
     bars = "".join(
@@ -194,7 +204,7 @@ def brackets(pairs: Sequence[tuple[float, float]]) -> Markup:
     for css, path in (("bracket", bars), ("dots", found), ("cap", proved)):
         parts.append(Markup('<path class="{}" d="{}"/>').format(css, path))
     parts.append(text((LEFT + RIGHT) / 2, bottom + 20, "regions, by proved bound", "label", "middle"))
-    parts.append(text(LEFT + 4, TOP + 2, "max |f - g| (logits): dot = found, bar = proved", "label"))
+    parts.append(text(LEFT, TOP - 2, "max |f - g| (logits): dot = found, bar = proved", "label"))
     description = (
         f"{len(ordered)} regions; proved bounds from {number(ordered[0][1])} to {number(ordered[-1][1])}, "
         f"largest difference found {number(max(a for a, _ in ordered))}"

@@ -41,6 +41,8 @@ def render_intoto(result: AuditResult) -> str:
 
 
 def _outcome(result: AuditResult) -> str:
+    if result.counts["error"]:
+        return "FAILED"
     if result.verdict is not None:
         return _OUTCOMES[result.verdict]
     counts = result.counts

@@ -8,7 +8,7 @@ from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.report.tables import metric_rows, outcome_name, property_rows
 from paoding_verify.report.text import number, percent, visible
-from paoding_verify.report.wording import decision, explanation, headline
+from paoding_verify.report.wording import decision, explanation, headline, subject_name
 
 __all__ = ["escape_markdown", "render_markdown"]
 
@@ -23,7 +23,7 @@ def render_markdown(result: AuditResult) -> str:
     outcome = result.verdict.value if result.verdict else "no overall verdict"
     lines = [f"# {headline(result)}: {outcome}", "", escape_markdown(decision(result)), ""]
     lines += [
-        f"- {model.role}: {escape_markdown(model.file)} (SHA-256 `{_hex(model.shipped_sha256)}`)"
+        f"- {subject_name(model.role, result)}: {escape_markdown(model.file)} (SHA-256 `{_hex(model.shipped_sha256)}`)"
         for model in result.models
     ]
     lines += [
@@ -57,7 +57,7 @@ def _metrics(result: AuditResult) -> list[str]:
     for row in metric_rows(result):
         m = row.metric
         shares = (m.natural_accuracy, m.empirical_robust_accuracy, m.certified_accuracy)
-        cells = [f"{m.eps:g}", escape_markdown(m.subject), str(m.num_regions), *map(percent, shares)]
+        cells = [f"{m.eps:g}", escape_markdown(row.subject), str(m.num_regions), *map(percent, shares)]
         lines.append(f"| {' | '.join(escape_markdown(c) if '<' in c else c for c in cells)} |")
     return lines
 

@@ -7,23 +7,39 @@ from collections.abc import Callable, Mapping
 
 from paoding_verify.evidence import codec
 from paoding_verify.evidence.result import AuditResult
-from paoding_verify.report.claims_csv import render_csv
-from paoding_verify.report.html import render_html
 from paoding_verify.report.intoto import render_intoto
 from paoding_verify.report.junit import render_junit
-from paoding_verify.report.markdown import render_markdown
 from paoding_verify.report.plain import timings, without_timings
 from paoding_verify.report.sarif import render_sarif
 
 __all__ = ["TWINS", "audit_json", "render_all", "timings_json"]
 
+
+def _html(result: AuditResult) -> str:
+    from paoding_verify.report.html import render_html  # needs jinja2, without which other twins can be drawn
+
+    return render_html(result)
+
+
+def _markdown(result: AuditResult) -> str:
+    from paoding_verify.report.markdown import render_markdown  # shares tables with the page
+
+    return render_markdown(result)
+
+
+def _csv(result: AuditResult) -> str:
+    from paoding_verify.report.claims_csv import render_csv
+
+    return render_csv(result)
+
+
 TWINS: Mapping[str, Callable[[AuditResult], str]] = {
-    "report.html": render_html,
+    "report.html": _html,
     "audit.sarif": render_sarif,
     "junit.xml": render_junit,
     "attestation.json": render_intoto,
-    "summary.md": render_markdown,
-    "claims.csv": render_csv,
+    "summary.md": _markdown,
+    "claims.csv": _csv,
 }
 """File name -> its renderer: the report and its machine-readable twins."""
 

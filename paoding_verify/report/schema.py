@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from paoding_verify.evidence.codec import derived_names, plain_names
 from paoding_verify.evidence.result import SCHEMA_VERSION, AuditResult
 
 __all__ = ["json_schema", "render_schema"]
@@ -60,7 +61,8 @@ def _dataclass(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if name not in definitions:
         definitions[name] = {}  # a type may contain itself
         hints = get_type_hints(cls)
-        kept = [item.name for item in fields(cls) if item.metadata.get("plain", True)]
+        derived = {key: get_type_hints(getattr(cls, key).fget)["return"] for key in derived_names(cls)}
+        hints, kept = {**derived, **hints}, [*derived, *plain_names(cls)]
         definitions[name] = {
             "type": "object",
             "description": (cls.__doc__ or "").split("\n", 1)[0],

@@ -13,7 +13,7 @@ from paoding_verify.evidence.pruning import StageMetrics
 from paoding_verify.evidence.result import AuditResult, Metric
 from paoding_verify.report.charts import Curve
 from paoding_verify.report.statistics import clopper_pearson
-from paoding_verify.report.wording import KIND_NAMES, MethodText, method_text
+from paoding_verify.report.wording import KIND_NAMES, MethodText, method_text, subject_name
 
 __all__ = [
     "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "SmtRow", "StageRow", "curves", "distance_pairs", "flows",
@@ -29,6 +29,8 @@ class MetricRow:
     """Accuracies of one network at one eps, with 95 % intervals."""
 
     metric: Metric
+    subject: str
+    """As the report calls it."""
     unknown: float
     """Share of regions that are neither certified nor violated."""
     natural: Interval
@@ -101,6 +103,7 @@ def metric_rows(result: AuditResult) -> tuple[MetricRow, ...]:
     return tuple(
         MetricRow(
             m,
+            subject_name(m.subject, result),
             max(m.empirical_robust_accuracy - m.certified_accuracy, 0.0),
             _interval(m.natural_accuracy, m.num_regions),
             _interval(m.empirical_robust_accuracy, m.num_regions),
@@ -126,6 +129,7 @@ def curves(result: AuditResult) -> list[Curve]:
                     tuple(m.eps for m in own),
                     tuple(m.certified_accuracy for m in own),
                     tuple(m.empirical_robust_accuracy for m in own),
+                    alone=len(result.models) == 1,
                 )
             )
     return found
@@ -145,16 +149,16 @@ def property_rows(result: AuditResult, *, by_radius: bool = True) -> tuple[Prope
     counts: dict[tuple[str, str, float | None, float | None], Counter[str]] = {}
     for claim in result.claims:
         radius = (claim.eps, claim.delta) if by_radius else (None, None)
-        key = (KIND_NAMES.get(claim.kind, claim.kind), claim.subject, *radius)
+        key = (KIND_NAMES.get(claim.kind, claim.kind), subject_name(claim.subject, result), *radius)
         counts.setdefault(key, Counter())[outcome_name(claim)] += 1
     return tuple(PropertyRow(*key, dict(found)) for key, found in counts.items())
 
 
-def smt_rows(result: AuditResult) -> tuple[SmtRow, ...]:
-    """Spot checks, grouped by property and scale."""
+def smt_rows(result: AuditResult, *, sampled: bool) -> tuple[SmtRow, ...]:
+    """What z3 said, grouped by property and scale: about the declared sample, or about claims that bounds left open."""
     counts: dict[tuple[str, float | None], Counter[str]] = {}
     for claim in result.claims:
-        if claim.smt is not None:
+        if claim.smt is not None and claim.smt_sampled is sampled:
             key = (KIND_NAMES.get(claim.kind, claim.kind), claim.smt_scale)
             counts.setdefault(key, Counter())[claim.smt] += 1
     return tuple(SmtRow(*key, n["confirmed"], n["refuted"], n["undecided"]) for key, n in counts.items())

@@ -13,6 +13,7 @@ from paoding_verify.evidence.result import AuditResult, LayerRecord, ModelRecord
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.report import charts, tables, wording
 from paoding_verify.report.pictures import as_pixels, png
+from paoding_verify.report.text import percent
 
 __all__ = ["MAX_WITNESSES", "Comparison", "LayerRow", "View", "WitnessView", "build_view"]
 
@@ -91,6 +92,15 @@ class View:
     properties: tuple[tables.PropertyRow, ...]
     """Claims by kind, subject, eps and delta."""
     smt: tuple[tables.SmtRow, ...]
+    """Declared spot checks."""
+    smt_last: tuple[tables.SmtRow, ...]
+    """Claims about which z3 was asked because bounds left them open."""
+    pruned_away: str
+    """How much pruning removed, in words; empty where there is one network."""
+    roles: tuple[str, ...]
+    """What the report calls each model."""
+    specification: bool
+    """Whether every claim is about a VNN-LIB specification."""
     distances: tuple[tables.Quantiles, ...]
     margins: tuple[tables.Quantiles, ...]
     sources: tuple[tuple[str, int], ...]
@@ -134,7 +144,11 @@ def build_view(result: AuditResult) -> View:
         methods=tables.method_rows(result),
         questions=tables.property_rows(result, by_radius=False),
         properties=tables.property_rows(result),
-        smt=tables.smt_rows(result),
+        smt=tables.smt_rows(result, sampled=True),
+        smt_last=tables.smt_rows(result, sampled=False),
+        pruned_away=_pruned_away(result.models),
+        roles=tuple(wording.subject_name(model.role, result) for model in result.models),
+        specification=wording.only_specifications(result),
         distances=tables.quantiles(
             (("found by attack", [a for a, _ in brackets]), ("proved bound", [b for _, b in brackets]))
         ),
@@ -192,6 +206,15 @@ def _comparisons(models: tuple[ModelRecord, ...]) -> tuple[Comparison, ...]:
         )
         for name, values in figures
     )
+
+
+def _pruned_away(models: tuple[ModelRecord, ...]) -> str:
+    if len(models) != 2:
+        return ""
+    before, after = (sum(model.num_units) for model in models)
+    if not 0 <= after < before:
+        return f"units: {before:,} and {after:,}"
+    return f"{percent((before - after) / before)} of units removed: {before:,} → {after:,}"
 
 
 def _layers(models: tuple[ModelRecord, ...]) -> tuple[LayerRow, ...]:

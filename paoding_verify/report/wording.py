@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from paoding_verify.evidence.pruning import HeldOut, PruneTrace
-from paoding_verify.evidence.result import AuditResult
+from paoding_verify.evidence.result import AuditResult, RuleOutcome
 from paoding_verify.evidence.verdict import Outcome
 from paoding_verify.report.statistics import clopper_pearson
 from paoding_verify.report.text import count, number, percent
 
-__all__ = ["KIND_NAMES", "METHODS", "MethodText", "decision", "explanation", "headline", "method_text", "pruning_words"]
+__all__ = [
+    "KIND_NAMES",
+    "METHODS",
+    "MethodText",
+    "decision",
+    "explanation",
+    "headline",
+    "method_text",
+    "only_specifications",
+    "pruning_words",
+    "subject_name",
+]
 
 KIND_NAMES = {
     "top1_robust": "top-1 robustness",
@@ -20,8 +32,9 @@ KIND_NAMES = {
 }
 """Kind of claim -> its name in prose."""
 
-MAX_RULES = 3
-"""Policy lines named in one sentence."""
+LARGE = 1e300
+MAX_RULE_CHARACTERS = 320
+"""Policy lines are named in one sentence until they are so long together; the first is always named."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,11 @@ METHODS = {
     "ibp": MethodText("Interval bound propagation (auto_LiRPA).", "incomplete"),
     "crown-ibp": MethodText("CROWN for the output, intervals inside (auto_LiRPA).", "incomplete"),
     "crown": MethodText("Linear bounds propagated backwards (auto_LiRPA).", "incomplete"),
+    "checker": MethodText("The checker's own linear bounds, where auto_LiRPA has none.", "incomplete"),
     "alpha-crown": MethodText("CROWN with optimised slopes (auto_LiRPA).", "incomplete"),
     "input-splitting": MethodText("Splits the region and bounds every part.", "complete in the limit"),
     "relu-splitting": MethodText(
-        "Splits unstable ReLUs and bounds every case.", "complete for ReLU networks, up to its limits"
+        "Splits unstable ReLUs and bounds every case.", "nearly complete for ReLU networks, up to its limits"
     ),
     "both-robust": MethodText("Both networks are bounded for the same class.", "incomplete"),
     "differential-crown": MethodText("Joint linear bounds of both networks and their difference.", "incomplete"),
@@ -57,14 +71,26 @@ def method_text(name: str) -> MethodText:
     return METHODS.get(name, MethodText("No description is available for this engine.", "not stated"))
 
 
+def subject_name(subject: str, result: AuditResult) -> str:
+    """original, pruned or pair; where there is one network, it is the network."""
+    return "network" if len(result.models) == 1 and subject == "original" else subject
+
+
+def only_specifications(result: AuditResult) -> bool:
+    """Whether every claim is about a VNN-LIB specification."""
+    return bool(result.claims) and all(claim.kind == "vnnlib" for claim in result.claims)
+
+
 def headline(result: AuditResult) -> str:
     """The title of the report for its mode."""
+    if only_specifications(result):
+        return "Check of a network against its specification"
     titles = {"audit": "Audit of a pruned network", "certify": "Certification of a network"}
     return titles.get(result.mode, "Comparison of two networks")
 
 
 def decision(result: AuditResult) -> str:
-    """One sentence: the policy lines that decide the verdict, three at most."""
+    """One sentence: the policy lines that decide the verdict, as many as there is room for."""
     if result.policy is None:
         return "No policy was applied: this report states what was found and gives no overall verdict."
     rules, outcome = result.policy.rules, result.policy.outcome
@@ -73,17 +99,21 @@ def decision(result: AuditResult) -> str:
     if outcome is Outcome.PASS:
         return f"Every rule of the policy is met ({count(len(rules), 'rule')}): {_listed([r.text for r in rules])}."
     verb = "Not met" if outcome is Outcome.FAIL else "Neither met nor refuted"
-    deciding = [
-        f"{r.text} (evidence: {number(r.low)} to {number(r.high)}, threshold {number(r.threshold)})"
-        for r in rules
-        if r.outcome is outcome
-    ]
+    deciding = [f"{r.text} (found: {_interval(r)})" for r in rules if r.outcome is outcome]
     return f"{verb}: {_listed(deciding)}."
 
 
+def _interval(rule: RuleOutcome) -> str:
+    """The values that the evidence leaves open; beyond LARGE a figure stands for "no bound was proved"."""
+    if rule.low == rule.high:
+        return number(rule.low)
+    return f"{number(rule.low)} or more" if rule.high > LARGE else f"{number(rule.low)} to {number(rule.high)}"
+
+
 def _listed(lines: list[str]) -> str:
-    more = [f"and {count(len(lines) - MAX_RULES, 'more rule')} below"] if len(lines) > MAX_RULES else []
-    return "; ".join(lines[:MAX_RULES] + more)
+    shown = max(1, sum(total <= MAX_RULE_CHARACTERS for total in accumulate(map(len, lines))))
+    more = [f"and {count(len(lines) - shown, 'more rule')} below"] if len(lines) > shown else []
+    return "; ".join(lines[:shown] + more)
 
 
 def explanation(result: AuditResult) -> list[str]:
@@ -93,22 +123,28 @@ def explanation(result: AuditResult) -> list[str]:
         "audit": "This report checks a network that was made smaller by pruning against the network it came from.",
         "certify": "This report checks how far one network keeps its answers when its input changes slightly.",
     }.get(result.mode, "This report checks whether two networks answer alike.")
+    if only_specifications(result):
+        what = "This report checks whether one network can do what its specification calls unsafe."
+        extent = "every input of a box that the specification describes"
+    else:
+        extent = "an original input together with all the ways in which it may change"
     sentences = [what]
     sentences.append(
         f"It puts {count(total, 'claim')} to the test. A claim covers every input of a region, not a sample of them: "
-        f"an original input together with all the ways in which it may change."
+        f"{extent}."
     )
     if counts["certified"]:
         sentences.append(_proofs(result))
     if counts["violated"]:
         sentences.append(
-            f"For {count(counts['violated'], 'claim')} a counterexample exists: a concrete input on which the "
-            f"delivered model files break the claim."
+            f"{count(counts['violated'], 'claim is', 'claims are')} refuted by a counterexample: a concrete input on "
+            f"which the delivered model files break the claim."
         )
     if counts["unknown"]:
+        them = "it" if counts["unknown"] == 1 else "them"
         sentences.append(
-            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample, so they "
-            f"must not be read as good news."
+            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample; do not "
+            f"read {them} as good news."
         )
     if counts["error"]:
         sentences.append(f"{count(counts['error'], 'claim')} ended in an error; the run is not complete.")
@@ -118,12 +154,15 @@ def explanation(result: AuditResult) -> list[str]:
 def _proofs(result: AuditResult) -> str:
     proved = [c for c in result.claims if c.verdict is not None and c.verdict.value == "CERTIFIED"]
     again = sum(c.rechecked for c in proved)
-    first = f"For {count(len(proved), 'claim')} there is a mathematical proof"
+    if len(proved) == 1:
+        start = "One claim is proved mathematically, "
+        if again:
+            return f"{start}and a second, independent program has confirmed the proof."
+        return f"{start}but the independent checker has not confirmed the proof. Do not rely on it."
+    start = f"{count(len(proved), 'claim')} are proved mathematically, "
     if again == len(proved):
-        return f"{first}, and a second, independent program has confirmed every one of these proofs."
-    return (
-        f"{first}, but only {again} of these proofs were confirmed by the independent checker. Do not rely on the rest."
-    )
+        return f"{start}and a second, independent program has confirmed every one of these proofs."
+    return f"{start}but the independent checker has confirmed only {again} of these proofs. Do not rely on the rest."
 
 
 def pruning_words(trace: PruneTrace) -> list[str]:

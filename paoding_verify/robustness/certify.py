@@ -78,11 +78,11 @@ def _run(engines: Engines, jobs: list[Job]) -> None:
     if left := open_jobs(jobs, config):
         method = "pgd"
         attack_regions(engines, left)
-    for bound_method in _METHODS:
+    for bound_method in _METHODS if engines.bounder is not None else ("checker",):
         if left := open_jobs(jobs, config):
             method = bound_method
             bound_regions(engines, left, method)
-    if prod(engines.network.input_shape) <= MAX_FEATURES:
+    if prod(engines.network.input_shape) <= MAX_FEATURES and engines.bounder is not None:
         for job in open_jobs(jobs, config):
             method = "input-splitting"
             _split(engines, job)
@@ -96,6 +96,7 @@ def _split(engines: Engines, job: Job) -> None:
     """Input splitting of one job; settles it if that decides it."""
     config, region = engines.config, job.task.region
     with shared_time([job]):
+        assert engines.bounder is not None  # noqa: S101 - the caller has looked
         splitter = Splitter(engines.network, engines.bounder, config.max_leaves)
         confirm = partial(confirmed_margins, engines, job.prop)
         limit_s = config.timeout_s - job.spent_s

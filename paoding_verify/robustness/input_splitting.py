@@ -12,6 +12,7 @@ from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import EngineError
 from paoding_verify.evidence.certificate import Split
 from paoding_verify.evidence.property import Property
+from paoding_verify.evidence.splits import assemble
 from paoding_verify.network.graph import Array, Float32Array, Network
 
 __all__ = ["BATCH", "MAX_FEATURES", "Confirm", "SplitOutcome", "Splitter"]
@@ -74,9 +75,13 @@ class _Part:
 
     def tree(self) -> Split | None:
         """The bisections below this box."""
+        return assemble(self, _Part.cut)
+
+    def cut(self) -> tuple[int, float, _Part, _Part] | None:
+        """How it was bisected, and its halves; None for a leaf."""
         if self.below is None or self.above is None:
             return None
-        return Split(self.dimension, self.threshold, self.below.tree(), self.above.tree())
+        return self.dimension, self.threshold, self.below, self.above
 
 
 @dataclass(frozen=True, eq=False)

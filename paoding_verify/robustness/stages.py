@@ -11,6 +11,7 @@ import numpy as np
 
 from paoding_verify.attack import attack
 from paoding_verify.bounds.lirpa import LirpaBounder
+from paoding_verify.errors import EngineError, UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Float32Array, Network
@@ -47,10 +48,15 @@ class Engines:
         return OnnxProgram(shipped_onnx(self.network))
 
     @cached_property
-    def bounder(self) -> LirpaBounder:
-        """Bounds that are believed only until the checker has proved them."""
+    def bounder(self) -> LirpaBounder | None:
+        """Bounds that are believed only until the checker has proved them; None: auto_LiRPA has none for some
+        operation of the network (max pooling with padding, say), and the checker's own bounds have to do.
+        """
         splits = prod(self.network.input_shape) <= MAX_FEATURES
-        return LirpaBounder(self.network, chunk=BATCH if splits else 64)
+        try:
+            return LirpaBounder(self.network, chunk=BATCH if splits else 64)
+        except UnsupportedOpError:
+            return None
 
 
 def open_jobs(jobs: Sequence[Job], config: SearchConfig) -> list[Job]:
@@ -87,7 +93,10 @@ def attack_regions(engines: Engines, jobs: Sequence[Job]) -> None:
 
 
 def bound_regions(engines: Engines, jobs: Sequence[Job], method: str) -> None:
-    """Bounds by one method of auto_LiRPA; settles the jobs that the checker then proves."""
+    """Bounds by one method of auto_LiRPA, where it has any; settles the jobs that the checker then proves."""
+    if engines.bounder is None:
+        prove_jobs(engines, jobs, "checker")
+        return
     with shared_time(jobs):
         bounds = engines.bounder.lower_bounds(
             *stack_boxes([job.task.region for job in jobs]), np.stack([job.prop.rows for job in jobs]),
@@ -117,6 +126,8 @@ def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str, *, last: bool
         for semantics in engines.config.semantics:
             proofs = prove([engines.network], lower, upper, props, certificates, semantics=semantics)
             for k, proof in enumerate(proofs):
+                if proof.damaged:
+                    raise EngineError(f"{jobs[k].task.id}: the search made a certificate that is {proof.reason}")
                 margins[k] = min(margins[k], -np.inf if proof.margin is None else proof.margin)
                 if not proof.proved:
                     reasons[k] = reasons[k] or f"{semantics}: {proof.reason}"

@@ -24,43 +24,48 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="PATH", type=Path, help="write the result: FILE.json, or a bundle folder"
     )
+    options.add_force(parser)
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the summary; for a specification the last line is unsat, sat (with its witness) or unknown."""
     from paoding_verify.auditing.run import certify_model
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
-    from paoding_verify.cli.output import prepare, store
+    from paoding_verify.cli.output import place, store
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.summary import exit_code, print_result
-    from paoding_verify.errors import ConfigError
 
     config = read_settings(args)
-    if args.vnnlib and (args.data or args.eps or args.samples or args.domain):
-        raise ConfigError("--vnnlib brings its own boxes: leave out --data, --eps, --samples and --domain")
-    prepare(args.output)
-    network = read_model(args.model, args)
-    with reporting(args.quiet) as progress:
-        if args.vnnlib:
-            result = _specification(network, args.vnnlib, config, progress)
-        else:
-            result = certify_model(network, read_regions(network, args, config), config=config, progress=progress)
-    print_result(result, as_json=args.json, written=store(result, args.output))
+    with place(args, args.output) as draft:
+        network = read_model(args.model, args)
+        with reporting(args.quiet) as progress:
+            if args.vnnlib:
+                result = _specification(network, args.vnnlib, config, progress)
+            else:
+                regions, config = read_regions(network, args, config)
+                result = certify_model(network, regions, config=config, progress=progress)
+        written = store(result, args, draft)
+    print_result(result, as_json=args.json, written=written)
     if args.vnnlib and not args.json:
         print(_answer(result))
     return exit_code(result)
 
 
 def _specification(network: Network, spec: Path, config: AuditConfig, progress: Progress | None) -> AuditResult:
+    from dataclasses import replace
+
     from paoding_verify.auditing.run import certify_model
     from paoding_verify.vnnlib import read_vnnlib
 
     pairs = read_vnnlib(spec, network.input_shape, network.num_outputs)
     regions, properties = [region for region, _ in pairs], [prop for _, prop in pairs]
+    boxes = "the box" if len(pairs) == 1 else f"all {len(pairs)} boxes"
+    config = replace(config, drawing=f"Nothing was drawn: {boxes} of the specification {spec.name}.")
     return certify_model(network, regions, properties=properties, config=config, progress=progress)
 
 

@@ -21,18 +21,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="PATH", type=Path, help="write the result: FILE.json, or a bundle folder"
     )
+    options.add_force(parser)
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the summary; 0 if the comparison ran to its end."""
     from paoding_verify.auditing.run import PAIR_KINDS, compare_models
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
-    from paoding_verify.cli.output import prepare, store
+    from paoding_verify.cli.output import place, store
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.summary import exit_code, print_result
     from paoding_verify.errors import ConfigError
@@ -41,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
     kinds = (KINDS[args.property],) if args.property else PAIR_KINDS
     if args.delta is not None and "output_distance" not in kinds:
         raise ConfigError("--delta is a threshold of --property distance")
-    prepare(args.output)
-    original, pruned = read_model(args.original, args), read_model(args.pruned, args)
-    regions = read_regions(original, args, config)
-    with reporting(args.quiet) as progress:
-        result = compare_models(original, pruned, regions, kinds=kinds, config=config, progress=progress)
-    print_result(result, as_json=args.json, written=store(result, args.output))
+    with place(args, args.output) as draft:
+        original, pruned = read_model(args.original, args), read_model(args.pruned, args, role="pruned")
+        regions, config = read_regions(original, args, config)
+        with reporting(args.quiet) as progress:
+            result = compare_models(original, pruned, regions, kinds=kinds, config=config, progress=progress)
+        written = store(result, args, draft)
+    print_result(result, as_json=args.json, written=written)
     return exit_code(result)

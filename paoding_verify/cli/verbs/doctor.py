@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from paoding_verify.network.graph import Network
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "install_command", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(rows, versions["python"])
     return 2 if any(row["core"] and row["state"] != "works" for row in rows) else 0
+
+
+def install_command(module: str) -> str | None:
+    """The command that installs the component a module belongs to; None if no component is of that name."""
+    name = module.partition(".")[0].replace("_", "-").lower()
+    known = {component.name.lower().removesuffix("-solver"): component.install for component in _components()}
+    return known.get({"markupsafe": "jinja2"}.get(name, name))
 
 
 def _examine(component: Component, versions: dict[str, str]) -> dict[str, str | bool]:

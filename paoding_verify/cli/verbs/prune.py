@@ -18,30 +18,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hard-floor", action="store_true", help="stop early rather than lose the certificate of an anchor"
     )
-    parser.add_argument("--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input")
+    parser.add_argument(
+        "--domain", metavar=("LO", "HI"), type=float, nargs=2, help="smallest and largest legal input (default 0 1)"
+    )
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
+    options.add_force(parser)
     options.add_pruning(parser)
     options.add_model(parser)
     options.add_finetuning(parser)
     options.add_output(parser)
+    parser.set_defaults(sections=("models", "methods", "configuration"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the pruned network; the pruner uses anchors of its own, only --inputs and --finetune look at data."""
     from paoding_verify.cli.finetuning import finetuned, training_rows
     from paoding_verify.cli.inputs import read_model, read_settings
-    from paoding_verify.cli.output import write_whole
+    from paoding_verify.cli.output import prepare_files, write_whole
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.pruning import prune_as_asked, pruner_inputs, tell_warnings
-    from paoding_verify.errors import ConfigError
     from paoding_verify.evidence.codec import dumps
     from paoding_verify.network.onnx_out import shipped_onnx
 
     config = read_settings(args)
-    for path in (args.output, args.trace):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"the folder {path.parent} does not exist: make it, or name another file than {path}")
+    prepare_files(args, args.output, args.trace)
     original = read_model(args.original, args)
     inputs, rows = pruner_inputs(original, args), training_rows(original, args)
     with reporting(args.quiet) as progress:
@@ -49,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
         if rows is not None:
             found = finetuned(original, found, rows, args, config, audited=None, progress=progress)
     files = {args.output: shipped_onnx(found.network)}
-    write_whole(files | ({args.trace: dumps(found.trace).encode()} if args.trace else {}))
+    if args.trace:
+        files[args.trace] = dumps(found.trace).encode()
+    write_whole(files, force=args.force)
     tell_warnings(found.trace)
     if args.json:
         print(dumps(found.trace), end="")

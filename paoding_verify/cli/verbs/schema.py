@@ -12,16 +12,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the JSON Schema of audit.json and of every --json output, which names verdict and counts as well."""
-    import json
+    """Prints the JSON Schema of audit.json and of every --json output."""
+    from paoding_verify.report.schema import render_schema
 
-    from paoding_verify.evidence.verdict import Outcome
-    from paoding_verify.report.schema import json_schema
-
-    schema = json_schema()
-    schema["$defs"]["AuditResult"]["properties"] |= {
-        "verdict": {"enum": [None, *(str(outcome) for outcome in Outcome)]},
-        "counts": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
-    }
-    print(json.dumps(schema, indent=2))
+    print(render_schema(), end="")
     return 0

@@ -112,7 +112,7 @@ def _distance(evidence: Evidence) -> Interval:
 
 def _distance_interval(claim: Claim) -> Interval:
     if claim.delta is None:
-        low, high = claim.attack, claim.bound
+        low, high = claim.attack, claim.bound if claim.verdict is Verdict.CERTIFIED else None
     else:
         low = claim.delta if claim.verdict is Verdict.VIOLATED else None
         high = claim.delta if claim.verdict is Verdict.CERTIFIED else None

@@ -1,0 +1,75 @@
+"""What a result says about anchors: the margin of every claim there, within what float32 programs can compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from paoding_verify.checker.claims import Setting
+from paoding_verify.checker.crown import bound_rows, enclose
+from paoding_verify.checker.program import single_program
+from paoding_verify.evidence.claim import Claim
+from paoding_verify.evidence.verdict import Verdict
+from paoding_verify.network.graph import Array, Network
+
+__all__ = ["Outputs", "check_margin", "enclose_outputs"]
+
+BATCH = 64
+"""Anchors that are enclosed together."""
+ROUNDING = 2.0**-40
+"""Room for the few float64 operations between outputs and a stated margin, relative to the terms summed up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Where the outputs of every float32 program lie at some points. Shapes: (N, num_outputs)."""
+
+    lower: Array
+    upper: Array
+
+
+def enclose_outputs(networks: Mapping[str, Network], points: Array) -> dict[str, Outputs]:
+    """For every network the enclosure of its outputs. Shapes: points (N, *input_shape)."""
+    found = {}
+    for role, network in networks.items():
+        eye = np.eye(network.num_outputs)
+        parts = []
+        for start in range(0, len(points), BATCH):
+            part = points[start : start + BATCH]
+            state = enclose(single_program(network), part, part, "float32")
+            parts.append(bound_rows(state, np.vstack([eye, -eye]), np.zeros(2 * len(eye))))
+        lower, negated = np.split(np.concatenate(parts), 2, axis=1)
+        found[role] = Outputs(lower, -negated)
+    return found
+
+
+def check_margin(claim: Claim, setting: Setting, used: Sequence[Outputs], number: int) -> str:
+    """Why the claim's margin at its anchor cannot be true, or why it cannot be UNKNOWN; "" if neither is found.
+
+    used: the outputs of the claim's networks; number: the row that belongs to its region.
+    """
+    lower = np.concatenate([outputs.lower[number] for outputs in used])
+    upper = np.concatenate([outputs.upper[number] for outputs in used])
+    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        return ""
+    prop = setting.property
+    plus, minus = np.maximum(prop.rows, 0), np.minimum(prop.rows, 0)
+    size = np.abs(prop.rows) @ np.maximum(np.abs(lower), np.abs(upper)) + np.abs(prop.offsets)
+    room = ROUNDING * float(size.max())
+    low = float(prop.margins((plus @ lower + minus @ upper + prop.offsets)[None])[0]) - room
+    high = float(prop.margins((plus @ upper + minus @ lower + prop.offsets)[None])[0]) + room
+    if claim.margin is None:
+        return "it does not state the margin at its anchor"
+    if not low <= claim.margin <= high:
+        return f"its margin at the anchor, {claim.margin:.9g}, does not lie in [{low:.9g}, {high:.9g}]"
+    if claim.verdict is Verdict.UNKNOWN and high < 0 and (claim.kind != "top1_equivalent" or _apart(used, number)):
+        return "its anchor breaks it, yet it is stated as UNKNOWN"
+    return ""
+
+
+def _apart(used: Sequence[Outputs], number: int) -> bool:
+    """Whether no class can be among the largest outputs of both networks."""
+    f, g = (outputs.upper[number] >= outputs.lower[number].max() for outputs in used)
+    return not (f & g).any()

@@ -1,0 +1,53 @@
+"""Sections at the end of a verb's help: lists that would be out of date if they were typed twice."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+
+__all__ = ["section"]
+
+WIDTH = 100
+
+
+def section(name: str) -> str:
+    """A section by name: methods, policy, configuration or models."""
+    return _SECTIONS[name]()
+
+
+def _methods() -> str:
+    from paoding_verify.pruning.prune import METHODS
+    from paoding_verify.pruning.unstructured import UNSTRUCTURED
+
+    return textwrap.fill(f"pruning methods: {', '.join([*METHODS, *UNSTRUCTURED])}", WIDTH, subsequent_indent="  ")
+
+
+def _policy() -> str:
+    from paoding_verify.evidence.measures import RULES
+    from paoding_verify.evidence.policy import DEFAULT_RULES
+
+    width = max(map(len, RULES))
+    lines = ["rules of a policy file (RULE = THRESHOLD, one a line; * with its threshold in the built-in policy):"]
+    for name, rule in RULES.items():
+        default = f"  * {DEFAULT_RULES[name]:g}" if name in DEFAULT_RULES else ""
+        lines.append(f"  {name:{width}}  {rule.text}{default}")
+    return "\n".join(lines)
+
+
+def _configuration() -> str:
+    from paoding_verify.auditing.config import setting_names
+
+    keys = ", ".join(setting_names())
+    return textwrap.fill(f"keys of a configuration file: {keys}", WIDTH, subsequent_indent="  ")
+
+
+def _models() -> str:
+    return (
+        "model files: .onnx, .pt2, and weights (.pth, .pt, .safetensors) together with --arch and --input-shape;\n"
+        "  --mean and --std belong together: one number, or one per channel"
+    )
+
+
+_SECTIONS: Mapping[str, Callable[[], str]] = {
+    "methods": _methods, "policy": _policy, "configuration": _configuration, "models": _models,
+}  # fmt: skip
