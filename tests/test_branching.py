@@ -13,11 +13,11 @@ from paoding_verify.checker.branching import bound_leaves, cases, margin_by_case
 from paoding_verify.checker.crown import lower_bounds
 from paoding_verify.checker.prove import prove
 from paoding_verify.errors import UnsupportedOpError
-from paoding_verify.evidence.certificate import LEAF, Certificate
+from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree
 from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most
 from paoding_verify.network.evaluate import evaluate
-from paoding_verify.network.graph import Dense, Relu
+from paoding_verify.network.graph import Add, Dense, Network, Node, Op, Relu
 from tests.case_checks import leaky_net, random_tree
 from tests.networks import chain, conv_net, dense_net, pooled_net, residual_net
 from tests.pairs import identity_alignment, perturbed, without_units
@@ -189,3 +189,33 @@ def test_trees_survive_json():
     assert dumps(again) == dumps(certificate)
     first, second = (margin_by_cases([network], *HALF, prop, c, "real") for c in (certificate, again))
     assert first == second > 0
+
+
+def relu_of_the_input(*tail: Op) -> Network:
+    return chain((1,), Dense(np.ones((1, 1)), np.zeros(1)), Relu(), *tail)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int64, np.float64])
+def test_multipliers_that_are_no_bytes_are_refused(kind: type[np.generic]) -> None:
+    """A negative multiplier would turn a sign condition around: here it would prove .5 - relu(x) > 0 at x = 1."""
+    network = relu_of_the_input(Dense(-np.ones((1, 1)), np.zeros(1)))
+    tree = ReluTree(0, (1, -1, -1), (0, 0, 0), (1.0, 1.0), np.array([[0, 0], [-256, 0]], dtype=kind))
+    prop, one = Property(np.ones((1, 1)), np.array([0.5]), ((0,),)), np.ones((1, 1))
+    (proof,) = prove([network], -one, one, [prop], [Certificate("crown", trees=(tree,))], semantics="real")
+    assert not proof.proved
+    assert proof.damaged
+
+
+def test_properties_in_single_precision_are_bounded_in_double() -> None:
+    nodes = (
+        *relu_of_the_input().nodes,
+        Node(Add(), (2, 2), "2x"),
+        Node(Add(), (3, 2), "3x"),
+        Node(Add(), (4, 3), "5x"),
+    )
+    network, weight = Network((1,), nodes), np.float32(0.9050029516220093)
+    prop = Property(np.array([[weight]]), np.array([-5 * float(weight) - 1e-9]), ((0,),))
+    tree = ReluTree(0, (1, -1, -1), (0, 0, 0), (0.0, 0.0), np.zeros((2, 2), dtype=np.uint8))
+    one = np.ones((1, 1))
+    (proof,) = prove([network], one, one, [prop], [Certificate("crown", trees=(tree,))], semantics="real")
+    assert not proof.proved

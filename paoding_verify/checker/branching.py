@@ -102,6 +102,8 @@ def cases(tree: ReluTree) -> Iterator[Leaf]:
     """The leaves of a tree, in order. Raises: InputError if its entries are no tree, or too many."""
     if len(tree.nodes) != len(tree.units) or len(tree.nodes) > 2 * MAX_CASES or tree.multipliers.shape[1:] != (2,):
         raise InputError("a tree of ReLU splits is damaged, or too large")
+    if tree.multipliers.dtype != np.uint8 or tree.multipliers.ndim != 2:
+        raise InputError("a tree of ReLU splits has multipliers that are no pairs of bytes")
     scales = np.array(tree.scales, dtype=np.float64)
     if not (np.isfinite(scales) & (scales >= 0)).all():
         raise InputError("a tree of ReLU splits has a multiplier that is negative or not finite")
@@ -172,10 +174,10 @@ def _bound_some(state: State, leaves: Sequence[Leaf], prop: Property, semantics:
 def _bounds(state: State, prop: Property, numbers: Indices, credit: dict[int, Array]) -> Array:
     """One row for each region of the state. Shapes: numbers (n,) -> (n,)."""
     widths = [state.program.shapes[value][0] for value in state.program.outputs]
-    pieces = np.split(prop.rows[numbers], np.cumsum(widths)[:-1], axis=1)
+    pieces = np.split(prop.rows[numbers].astype(np.float64), np.cumsum(widths)[:-1], axis=1)
     coefficients = dict(zip(state.program.outputs, pieces, strict=True))
     zero = np.zeros(len(numbers))
-    rows = Pass(np.arange(len(numbers)), coefficients, prop.offsets[numbers], zero, credit)
+    rows = Pass(np.arange(len(numbers)), coefficients, prop.offsets[numbers].astype(np.float64), zero, credit)
     return take_back(state, rows, len(state.program.steps), numbers)
 
 
