@@ -19,7 +19,12 @@ def _methods() -> str:
     from paoding_verify.pruning.prune import METHODS
     from paoding_verify.pruning.unstructured import UNSTRUCTURED
 
-    return textwrap.fill(f"pruning methods: {', '.join([*METHODS, *UNSTRUCTURED])}", WIDTH, subsequent_indent="  ")
+    return textwrap.fill(
+        f"pruning methods: {', '.join([*METHODS, *UNSTRUCTURED])}",
+        WIDTH,
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
 
 
 def _policy() -> str:
@@ -38,7 +43,11 @@ def _configuration() -> str:
     from paoding_verify.auditing.config import setting_names
 
     keys = ", ".join(setting_names())
-    return textwrap.fill(f"keys of a configuration file: {keys}", WIDTH, subsequent_indent="  ")
+    return _filled(f"keys of a configuration file: {keys}")
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _models() -> str:
