@@ -76,5 +76,7 @@ def _check_timings(result: AuditResult, data: bytes | None, problems: list[str])
     except DataError as error:
         problems.append(str(error))
         return
-    if not set(times) <= {claim.id for claim in result.claims} or min(times.values(), default=0.0) < 0:
-        problems.append(f"{TIMINGS}: holds more than seconds of the claims")
+    known = {claim.id for claim in result.claims}
+    known |= {f"candidate: {candidate.name}" for candidate in (result.pruning.candidates if result.pruning else ())}
+    if not set(times) <= known or min(times.values(), default=0.0) < 0:
+        problems.append(f"{TIMINGS}: holds more than seconds of claims and candidates")
