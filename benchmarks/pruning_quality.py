@@ -1,0 +1,234 @@
+"""How much of a network survives pruning without data: accuracy, empirical and certified robustness, method by method.
+
+Every row is one network, seed, sparsity and method, measured on inputs that nothing was developed or trained on. Rows
+are written as they come (JSON lines in the cache folder) and reused by the next run with the same code, so that a long
+run can be stopped; the table and the JSON hold what is there. With a seed, a network of that recipe is trained and
+pruned; the recorded networks are only pruned with another seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pruning_networks import RECIPES, Subject, load_subject
+from pruning_peers import NUM_REAL_INPUTS, torch_pruning, with_real_inputs
+from quality_measures import Flags, clopper_pearson, kept, measure
+from surroundings import code_digest, data_folder, describe, surroundings
+
+from paoding_verify.errors import ConfigError
+from paoding_verify.network.graph import Network
+from paoding_verify.pruning.prune import METHODS, prune
+
+HERE = Path(__file__).resolve().parent
+REFERENCE = f"real-inputs-{NUM_REAL_INPUTS}"
+PEERS: Mapping[str, Callable[[Subject, float], Network]] = {"torch-pruning": torch_pruning, REFERENCE: with_real_inputs}
+CODE = ("pruning/*.py", "anchors.py")
+"""Files whose change makes old rows worthless."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row to come."""
+
+    network: str
+    seed: int
+    method: str
+    sparsity: float
+    images: int
+
+    def matches(self, row: Row) -> bool:
+        """Whether a row answers this job."""
+        return all(row[name] == value for name, value in vars(self).items())
+
+
+class Originals:
+    """The networks before pruning and their measures, made when first asked for; the last one is kept."""
+
+    def __init__(self, data: Path, cache: Path) -> None:
+        self._data, self._cache = data, cache
+        self._key: tuple[str, int, int] | None = None
+        self._found: tuple[Subject, dict[str, Flags]]
+
+    def get(self, job: Job) -> tuple[Subject, dict[str, Flags]]:
+        """Network and measures."""
+        key = (job.network, job.seed, job.images)
+        if key != self._key:
+            subject = load_subject(job.network, job.seed, self._data, self._cache)
+            flags = measure(subject.network, *subject.held_out, RECIPES[job.network].settings(job.images))
+            self._key, self._found = key, (subject, flags)
+        return self._found
+
+
+def jobs(options: argparse.Namespace) -> Iterator[Job]:
+    """All rows, those that say most about everything first: a seed after the other."""
+    for seed in range(options.seeds):
+        for network in options.networks:
+            for sparsity in options.sparsities:
+                for method in options.methods:
+                    yield Job(network, seed, method, sparsity, options.images)
+
+
+def measured(job: Job, originals: Originals) -> Row:
+    """One row; a method that cannot do it leaves the reason in "failed"."""
+    subject, before = originals.get(job)
+    row: Row = vars(job) | {"num_units": subject.network.num_units}
+    start, start_cpu = time.perf_counter(), time.process_time()
+    try:
+        if job.method in PEERS:
+            pruned = PEERS[job.method](subject, job.sparsity)
+        else:
+            pruned = prune(subject.network, target_sparsity=job.sparsity, method=job.method, seed=job.seed).network
+    except (ConfigError, ImportError) as error:
+        return row | {"failed": str(error)}
+    row |= {"elapsed_s": time.perf_counter() - start, "cpu_s": time.process_time() - start_cpu}
+    row |= {"num_units_left": pruned.num_units}
+    after = measure(pruned, *subject.held_out, RECIPES[job.network].settings(job.images))
+    measures = {
+        name: {**vars(k), "ratio": k.ratio, "share": k.share, "share_interval": k.interval,
+               "accuracy_interval": clopper_pearson(k.after, k.total)}
+        for name, k in kept(before, after).items()
+    }  # fmt: skip
+    return row | {"measures": measures}
+
+
+def rows_of(options: argparse.Namespace, data: Path) -> list[Row]:
+    """The rows of all jobs, from the cache or measured now until the time is up."""
+    code, store = code_digest(CODE), options.cache / "pruning_quality.jsonl"
+    known = [json.loads(line) for line in store.read_text().splitlines()] if store.is_file() else []
+    known = [row for row in known if row["code"] == code or options.any_code]
+    originals, rows, started = Originals(data, options.cache), [], time.perf_counter()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    for job in jobs(options):
+        found = next((row for row in reversed(known) if job.matches(row)), None)
+        if found is None and time.perf_counter() - started < 60 * options.minutes:
+            found = measured(job, originals) | {"code": code}
+            if "failed" not in found:
+                with store.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(found) + "\n")
+            print(f"{job}: {_brief(found)}", file=sys.stderr)
+        if found is not None:
+            rows.append(found)
+    return rows
+
+
+def _brief(row: Row) -> str:
+    if "failed" in row:
+        return f"failed: {row['failed']}"
+    return ", ".join(f"{name} {m['ratio']:.3f}" for name, m in row["measures"].items()) + f", {row['cpu_s']:.1f} s"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One block for each network and sparsity; a line for each method: mean over seeds, and the range in brackets."""
+    blocks = []
+    for network, sparsity in dict.fromkeys((row["network"], row["sparsity"]) for row in rows):
+        block = [row for row in rows if (row["network"], row["sparsity"]) == (network, sparsity)]
+        done = [row for row in block if "failed" not in row]
+        lines = [f"\n{network}, {sparsity:.0%} removed"]
+        if done:
+            lines += [_head(done), *(_line(method, mine) for method, mine in _by_method(done))]
+        lines += sorted({f"{row['method']:<26} not run: {row['failed']}" for row in block if "failed" in row})
+        blocks.append("\n".join(lines))
+    return "\n".join(blocks)
+
+
+def _by_method(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
+    rows = list(rows)
+    for method in dict.fromkeys(row["method"] for row in rows):
+        yield method, [row for row in rows if row["method"] == method]
+
+
+def _head(rows: Sequence[Row]) -> str:
+    """Names of the columns, and what the original has: mean over its networks, with the interval of the inputs."""
+    measures = rows[0]["measures"]
+    originals = {row["seed"]: row["measures"] for row in rows}.values()
+    before = [
+        _share(np.mean([m[name]["before"] for m in originals]), measures[name]["total"]).center(_WIDTH)
+        for name in measures
+    ]
+    names = [f"{name} (of {m['total']})".center(_WIDTH) for name, m in measures.items()]
+    columns = ["accuracy".center(_WIDTH // 2) + "kept of original".center(_WIDTH // 2) for _ in measures]
+    label = f"{'original':<26} {len(originals):>5}"
+    return "\n".join(
+        (f"{'':<32} {' '.join(names)}", f"{label} {' '.join(before)}",
+         f"{'method':<26} {'seeds':>5} {' '.join(columns)} {'cpu s':>9}")
+    )  # fmt: skip
+
+
+def _line(method: str, rows: Sequence[Row]) -> str:
+    cells = []
+    for name, first in rows[0]["measures"].items():
+        ratios = [row["measures"][name]["ratio"] for row in rows]
+        mean = np.mean([row["measures"][name]["after"] for row in rows])
+        spread = f"{np.mean(ratios):.3f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+        cells.append(_share(mean, first["total"]).center(_WIDTH // 2) + spread.center(_WIDTH // 2))
+    cpu = np.mean([row["cpu_s"] for row in rows])
+    return f"{method:<26} {len(rows):>5} {' '.join(cells)} {cpu:>9.1f}"
+
+
+_WIDTH = 40
+
+
+def _share(hits: Any, total: int) -> str:
+    """A share with its exact 95 % interval, as if all seeds had seen one and the same sample of inputs - they have."""
+    low, high = clopper_pearson(round(float(hits)), total)
+    return f"{hits / total:.3f} ({low:.3f}-{high:.3f})"
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    methods = [*METHODS, *PEERS]
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME")
+    parser.add_argument("--methods", nargs="+", choices=methods, default=methods, metavar="NAME")
+    parser.add_argument("--sparsities", nargs="+", type=float, default=[0.5, 0.75, 0.25])
+    parser.add_argument("--images", type=int, default=1000, help="held-out inputs attacked and bounded")
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, help="no new row is begun after that time; run again to go on"
+    )
+    parser.add_argument("--any-code", action="store_true", help="reuse rows measured with other versions of the pruner")
+    parser.add_argument("--quick", action="store_true", help="one small network, one seed, 40 inputs: does it run?")
+    parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="trained networks and finished rows")
+    parser.add_argument("--json", type=Path, default=HERE / "results/pruning_quality.json")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.networks, options.sparsities, options.seeds, options.images = ["wine"], [0.5], 1, 40
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints the table, writes the JSON."""
+    options = parse(arguments)
+    data = data_folder()
+    if data is None:
+        print("pruning_quality: nothing measured, the data are missing (set PAODING_VERIFY_DATA)")
+        return
+    torch.set_num_threads(1)
+    where = surroundings()
+    rows = rows_of(options, data)
+    wanted = sum(1 for _ in jobs(options))
+    counts = {code: sum(row["code"] == code for row in rows) for code in dict.fromkeys(row["code"] for row in rows)}
+    summary = {"rows": len(rows), "rows_wanted": wanted, "rows_by_code": counts, "code": code_digest(CODE)}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    settings = {name: value for name, value in vars(options).items() if name not in ("cache", "json")}
+    options.json.write_text(json.dumps({**where, "settings": settings, **summary, "results": rows}, indent=1) + "\n")
+    print(describe(where))
+    print(f"seeds 0 to {options.seeds - 1}; {len(rows)} of {wanted} rows; rows by version of the pruner: {counts}")
+    print("Accuracies are shares of held-out inputs with exact 95 % intervals, means over seeds. Kept of original:")
+    print("pruned / original, mean over seeds [smallest, largest]; above 1 the pruned network is the better one.")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
