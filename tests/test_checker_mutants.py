@@ -88,7 +88,7 @@ MUTANTS = [
     ("branching", "prop, semantics).min())", "prop, semantics).max())"),
     ("branching", "margins[tree.clause] = max(margins[tree.clause], least)", "margins = [max(margin, least) for margin in margins]"),
     ("branching", "return min(margins)", "return max(margins)"),
-    ("branching", "prop.offsets[numbers], zero, credit", "abs(prop.offsets[numbers]), zero, credit"),
+    ("branching", "prop.offsets[numbers].astype(np.float64), zero, credit", "abs(prop.offsets[numbers]), zero, credit"),
     ("branching", "if pending or leaf != len(scales)", "if leaf != len(scales)"),
     ("prove", "if not low.flat[node.dimension] <= node.threshold <= high.flat[node.dimension]:", "if False:"),
     ("prove", "pending += [(low, below, node.below), (above, high, node.above)]", "pending += [(low, below, node.below)]"),
