@@ -11,13 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.pruning.prune import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-
-needs_lirpa = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +22,6 @@ def import_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-@needs_lirpa
 def test_speed_names_growth_and_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pruning_speed import main
 
@@ -58,7 +54,6 @@ def test_without_data_nothing_is_measured(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@needs_lirpa
 @pytest.mark.realdata
 def test_quality_resumes_and_compares_with_the_original(
     tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

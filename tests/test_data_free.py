@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.network.graph import Conv2d, Dense, Network, Relu, Reshape
 from paoding_verify.pruning.prune import prune
 from paoding_verify.regions import Region
 from tests.networks import chain, random_conv, random_dense
-
-pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 
 
 def points(network: Network) -> np.ndarray:

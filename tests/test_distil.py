@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import ConfigError, InputError
 from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.pruning import PruneTrace
@@ -119,7 +118,6 @@ def test_what_was_trained_is_put_back_in_the_shapes_of_the_original(make):
     np.testing.assert_array_equal(remove_units(grown, units, removed).forward(x), trained.forward(x))
 
 
-@pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 def test_the_trace_says_what_distillation_changed():
     network = dense_net(0)
     with_it, without = (prune(network, method="obs", target_sparsity=0.5, distil=flag) for flag in (True, False))
@@ -160,7 +158,6 @@ def test_unusable_inputs_of_the_user_are_refused(inputs, message):
         checked_inputs(dense_net(0), inputs, (0.0, 1.0))
 
 
-@pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 def test_a_distillation_that_costs_margins_is_left(monkeypatch):
     def spoil(network: Network, original: Network, inputs: np.ndarray, **_: object) -> Network:
         op = network.nodes[-1].op

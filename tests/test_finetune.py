@@ -34,8 +34,6 @@ from paoding_verify.regions import Region
 from paoding_verify.task import SearchConfig
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_conv, random_dense, residual_net
 
-pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
-
 DOMAIN = (0.0, 1.0)
 EPS = 0.04
 QUICK = Recipe(batch_size=32, learning_rate=1e-2)

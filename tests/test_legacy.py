@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import ConfigError
 from paoding_verify.network.graph import Dense, Network, Relu
 from paoding_verify.pruning.legacy_arithmetic import impact_scores, next_range, ranked_pairs, saliency
@@ -21,7 +20,6 @@ from tests.networks import chain, conv_net, dense_net, random_dense
 
 SHARE = 0.0625
 MODES = ("baseline", "impact", "stochastic")
-needs_bounds = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 
 
 def recorded_arrays(data_dir: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -75,7 +73,6 @@ def test_every_recorded_move_is_repeated_much_faster(data_dir, tape, seed):
 
 
 @pytest.mark.realdata
-@needs_bounds
 @pytest.mark.parametrize("tape", ["baseline", "impact"])
 def test_the_pruned_network_has_the_recorded_accuracy(data_dir, tape):
     record = json.loads((data_dir / "paoding_oracle" / f"mlp5_{tape}.json").read_text())
@@ -166,7 +163,6 @@ def test_chance_decides_in_the_stochastic_mode_and_nowhere_else():
     assert all(v.temperature is not None for tape in tapes("stochastic", 1) for v in tape.rejected)
 
 
-@needs_bounds
 @pytest.mark.parametrize("mode", MODES)
 def test_a_profile_gives_a_smaller_network_and_its_moves(mode):
     network = dense_net(3, (6, 16, 8, 3))
@@ -190,7 +186,6 @@ def test_a_profile_gives_a_smaller_network_and_its_moves(mode):
     np.testing.assert_allclose(small.forward(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@needs_bounds
 def test_networks_and_targets_that_do_not_fit_are_config_errors():
     rng = np.random.default_rng(0)
     stacked = chain((5,), random_dense(rng, 8, 5), random_dense(rng, 6, 8), Relu(), random_dense(rng, 3, 6))

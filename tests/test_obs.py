@@ -21,8 +21,6 @@ from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.surgery import remove_units
 from tests.networks import chain, conv_net, dense_net, residual_net
 
-pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
-
 
 def problem_of(network: Network, target: float, num_steps: int = 4) -> PruneProblem:
     units = find_units(network)

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import ConfigError
 from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Network, Relu, Sigmoid, Tanh
@@ -26,8 +25,6 @@ from paoding_verify.pruning.random_choice import random_choice
 from paoding_verify.pruning.surgery import remove_units
 from paoding_verify.regions import Region
 from tests.networks import conv_net, dense_net
-
-pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 
 CHEAP = (
     Member("random", random_choice, lambda problem: 1.0),

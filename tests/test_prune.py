@@ -29,8 +29,6 @@ from tests.networks import chain, conv_net, dense_net, pooled_net, random_conv, 
 CORRECT = [method for method in METHODS if not method.startswith("paoding-legacy-")]
 """Methods that meet every target; the legacy ones have tests of their own."""
 
-pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
-
 
 QUICK = PruneOptions(portfolio=PortfolioConfig(members=MEMBERS[1:3]))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import RegionError
 from paoding_verify.network.graph import Network, Relu, Reshape
 from paoding_verify.pruning.groups import find_units
@@ -14,8 +13,6 @@ from paoding_verify.pruning.signal import Boxes, CertifiedSignal, SignalChoice, 
 from paoding_verify.pruning.surgery import mask_units, remove_units
 from paoding_verify.regions import Region
 from tests.networks import chain, dense_net, random_conv, random_dense
-
-pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 
 
 def signal_of(eps: float, count: int = 12) -> CertifiedSignal:

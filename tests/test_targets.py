@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import ConfigError, InputError
 from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.pruning import HeldOut, PruneTrace
@@ -18,8 +17,6 @@ from paoding_verify.pruning.prune import PruneResult, prune
 from paoding_verify.pruning.targets import largest_within, share_removed, unit_sparsity
 from paoding_verify.report.wording import pruning_words
 from tests.networks import conv_net, dense_net, residual_net
-
-pytestmark = pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
 
 
 @pytest.mark.parametrize("make", [dense_net, conv_net, residual_net])
