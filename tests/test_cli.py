@@ -419,3 +419,20 @@ def test_prune_takes_the_options_of_its_methods_and_refuses_others(folder: Path,
     assert main([*common, "--method", "random", "--hard-floor"]) == 2
     assert main([*common, "--method", "paoding", "--target-sparsity", "0.9", "--hard-floor"]) == 0
     assert "ended early: at a sparsity of" in capsys.readouterr().out
+
+
+def test_distillation_can_be_left_out_where_there_is_one(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "small.onnx")
+    plain = ["prune", str(folder / "net.onnx"), "--no-distill", "--quiet", "-o", out]
+    assert main([*plain, "--json", "--method", "obs"]) == 0
+    assert json.loads(capsys.readouterr().out)["distilled"] is None
+    assert main([*plain, "--force", "--method", "magnitude-l1"]) == 2
+    assert "magnitude-l1 has none" in capsys.readouterr().err
+    net, config = str(folder / "net.onnx"), tmp_path / "audit.toml"
+    assert main(["audit", net, "--pruned", net, "--no-distill", "-o", str(tmp_path / "out")]) == 2
+    assert "--no-distill" in capsys.readouterr().err
+    config.write_text("distil = 1\n")
+    assert main(["prune", net, "--config", str(config), "--quiet", "-o", out]) == 2
+    assert "true or false" in capsys.readouterr().err

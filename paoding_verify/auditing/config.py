@@ -43,6 +43,8 @@ class AuditConfig:
     """Radius of the pruner's own boxes in input units; None: found from the network."""
     method: str = "portfolio"
     """Pruning method."""
+    distil: bool = True
+    """Whether the methods portfolio and obs end with a distillation on synthetic inputs."""
     domain: tuple[float, float] | None = None
     """Smallest and largest legal input value; None: unbounded for data, found by the synthesiser for anchors."""
     delta: float | None = None
@@ -126,6 +128,8 @@ def _fit(where: str, key: str, value: Any) -> Any:
         return tuple(_scalar(where, key, item, _NUMBERS[key]) for item in items)
     if key in {"method", "sparsity_of"}:
         return _scalar(where, key, value, str)
+    if key == "distil":
+        return _scalar(where, key, value, bool)
     whole = key not in {"target_sparsity", "max_certified_drop", "anchor_eps", "timeout_s", "delta"}
     return _scalar(where, key, value, int if whole else float)
 
@@ -134,7 +138,7 @@ def _scalar(where: str, key: str, value: Any, wanted: type) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        words = {int: "a whole number", float: "a number", str: "a text"}[wanted]
+        words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[wanted]
         raise ConfigError(f"{where}: key {key!r} takes {words}; got {type(value).__name__} {str(value)[:40]!r}")
     return value
 

@@ -32,7 +32,7 @@ def component_versions() -> dict[str, str]:
 
 OF_DRAWING = frozenset({"eps", "samples", "domain"})
 """Settings that mean something only if the regions were drawn by them."""
-OF_PRUNING = frozenset({"target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method"})
+OF_PRUNING = frozenset({"target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method", "distil"})
 OF_PAIRS = frozenset({"delta", "smt_samples"})
 
 
@@ -45,6 +45,8 @@ def describe(config: AuditConfig, data_split: str, *, drawn: bool, pruned: bool,
     plain = to_plain(config)
     settings = {**plain, **plain["search"]}
     left_out = {"search", "command", "data_split", "drawing", "seed"}
+    if config.distil:  # the methods that distil do so unless told otherwise, the others never
+        left_out |= {"distil"}
     for names, applied in ((OF_DRAWING, drawn), (OF_PRUNING, pruned), (OF_PAIRS, pair)):
         left_out |= set() if applied else names
     return Provenance(

@@ -86,6 +86,9 @@ def add_pruning(parser: argparse.ArgumentParser) -> None:
         "--method", metavar="M", help="portfolio (default: tries several, keeps the best), or a single method"
     )
     group.add_argument(
+        "--no-distill", action="store_true", help="leave out the training on synthetic inputs of portfolio and obs"
+    )
+    group.add_argument(
         "--inputs", metavar="FILE.npz", help="x: unlabelled inputs for the pruner alone; no region may be around one"
     )
     group.add_argument(
@@ -130,4 +133,5 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def given_settings(args: argparse.Namespace) -> dict[str, object]:
     """The options that were given and are settings of an audit."""
-    return {name: value for name in SETTINGS if (value := getattr(args, name, None)) is not None}
+    given = {name: value for name in SETTINGS if (value := getattr(args, name, None)) is not None}
+    return given | ({"distil": False} if getattr(args, "no_distill", False) else {})

@@ -63,7 +63,7 @@ def prune_as_asked(
     )
     return prune(
         network, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed, domain=config.domain,
-        inputs=inputs, step=step, hard_floor=hard_floor, options=options, progress=progress,
+        inputs=inputs, distil=config.distil, step=step, hard_floor=hard_floor, options=options, progress=progress,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ INPUTS = ("original", "pruned", "model", "result", "data", "inputs", "finetune",
 """Options and arguments that name files to read."""
 PRUNING = (
     "target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method", "trace", "inputs", "finetune",
-    "step", "hard_floor",
+    "step", "hard_floor", "no_distill",
 )  # fmt: skip
 """Options that say how to prune."""
 WEIGHTS = (".pth", ".pt", ".safetensors")
