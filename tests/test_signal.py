@@ -8,7 +8,7 @@ import pytest
 from paoding_verify.errors import RegionError
 from paoding_verify.network.graph import Network, Relu, Reshape
 from paoding_verify.pruning.groups import find_units
-from paoding_verify.pruning.own_regions import given_regions, synthesised_regions
+from paoding_verify.pruning.own_regions import Wanted, given_regions, synthesised_regions
 from paoding_verify.pruning.signal import Boxes, CertifiedSignal, SignalChoice, bound_method, choose_method
 from paoding_verify.pruning.surgery import mask_units, remove_units
 from paoding_verify.regions import Region
@@ -102,6 +102,19 @@ def test_networks_trained_with_intervals_get_cheaper_bounds_and_others_get_tight
     plain = choice_of(dense_net(0), np.random.default_rng(0).uniform(0, 1, (12, 6)).astype(np.float32), 0.05)
     assert plain.method == "crown"
     assert all(name in plain.reason for name in ("ibp", "crown-ibp", "crown"))
+
+
+def test_finished_networks_are_judged_by_the_tightest_bounds():
+    """IBP steers where it is as tight on the original; a network that was trained otherwise is not judged by it."""
+    network, x = interval_trained(0)
+    regions = [Region(str(k), p - 0.1, p + 0.1, p, None, 0.1) for k, p in enumerate(x)]
+    own = given_regions(network, regions, None, wanted=Wanted(selection=True, held_out=True))
+    assert own.selection is not None
+    assert own.held_out is not None
+    assert own.signal.method == own.record["bounds"] != "crown"
+    assert own.selection.method == own.held_out.method == own.record["judging_bounds"] == "crown"
+    alone = given_regions(network, regions, None)
+    assert "judging_bounds" not in alone.record
 
 
 def test_signals_of_one_network_share_the_engine_and_agree():

@@ -10,6 +10,7 @@ import numpy as np
 from paoding_verify.evidence.pruning import DistilRecord
 from paoding_verify.pruning.distil import DistilConfig, distil, num_steps
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
+from paoding_verify.pruning.signal import bound_method
 from paoding_verify.pruning.surgery import put_back, remove_units
 
 __all__ = ["distilled"]
@@ -35,9 +36,10 @@ def distilled(problem: PruneProblem, outcome: PruneOutcome, config: DistilConfig
         progress=problem.progress,
     )  # fmt: skip
     network = put_back(trained, outcome.network, problem.units, outcome.removed)
-    before, after = (problem.signal.margins(n) for n in (outcome.network, network))
-    energies = problem.signal.energy(before), problem.signal.energy(after)
-    scale = float(np.median(np.abs(problem.signal.baseline)))
+    signal = problem.signal.on(problem.signal.boxes, bound_method(problem.original))
+    before, after = (signal.margins(n) for n in (outcome.network, network))
+    energies = signal.energy(before), signal.energy(after)
+    scale = float(np.median(np.abs(signal.baseline)))
     better = energies[1] <= energies[0] + _TOLERANCE * scale
     record = DistilRecord(
         steps=config.steps,

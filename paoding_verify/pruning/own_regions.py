@@ -179,8 +179,10 @@ def _own(network: Network, dealt: dict[str, Boxes], setting: _Setting, record: R
             record[f"{name}_source"] = source if name in dealt else "synthesised"
     first = CertifiedSignal(network, sets["steering"][:_NUM_FOR_RADIUS], bound_method(network))
     choice = choose_method(first)
-    signals = {name: first.on(boxes, choice.method) for name, boxes in sets.items()}
+    tight = bound_method(network)
+    signals = {name: first.on(boxes, choice.method if name == "steering" else tight) for name, boxes in sets.items()}
     record |= {"bounds": choice.method, "bounds_reason": choice.reason, "sha256": _digest(sets)}
+    record |= {"judging_bounds": tight} if len(sets) > 1 else {}
     return OwnRegions(
         signals["steering"], signals.get("selection"), signals.get("held_out"), independent, setting.domain, record
     )
