@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--minutes", type=float, default=30.0, help="no query is asked after that time; run again to go on"
     )
     parser.add_argument("--fresh", action="store_true", help="ask everything again")
-    parser.add_argument("--quick", action="store_true", help="five easy queries about digits: does it run?")
+    parser.add_argument("--quick", action="store_true", help="four easy queries about digits: does it run?")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="networks and finished rows")
     parser.add_argument("--json", type=Path, default=HERE / "results/equivalence.json")
     options = parser.parse_args(arguments)

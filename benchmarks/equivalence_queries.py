@@ -67,9 +67,9 @@ SUITES = (
     Suite("acas maximum", _ACAS, "maximum", limit_s=60.0),
 )
 QUICK = (
-    Suite("digits", ("digits-25-tuned",), "distance", (0.03,), 3, _FACTORS, limit_s=3.0),
-    Suite("digits top-1 .05", ("digits-25-tuned",), "top1", (0.05,), 1, limit_s=3.0),
-    Suite("digits maximum", ("digits-25-tuned",), "maximum", (0.03,), 1, limit_s=3.0),
+    Suite("digits", ("digits-25-tuned",), "distance", (0.03,), 2, _FACTORS, limit_s=2.0),
+    Suite("digits top-1 .05", ("digits-25-tuned",), "top1", (0.05,), 1, limit_s=2.0),
+    Suite("digits maximum", ("digits-25-tuned",), "maximum", (0.03,), 1, limit_s=2.0),
 )
 """A few seconds for each engine."""
 
