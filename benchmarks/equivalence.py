@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     found = {**where, "settings": settings, **counts, "criteria": criteria(rows.used), "results": rows.used}
     options.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(describe(where))
+    print(describe(where), *sorted({row["version"] for row in rows.used} - {""}), sep=", ")
     print(f"{len(rows.used)} of {rows.wanted} rows; no contradiction between engines, every violation replayed")
     print(table(rows.used))
     print("\nWhat is asked of this package")

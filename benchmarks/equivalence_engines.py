@@ -59,6 +59,8 @@ class Answer:
     """Of a maximum: |f - g| is at most this."""
     point: tuple[float, ...] | None = None
     reason: str = ""
+    version: str = ""
+    """Of a peer, in its own environment."""
 
 
 def cascade(query: Query) -> Answer:
@@ -115,9 +117,9 @@ def _peer(name: str, python: Callable[[], str | None], query: Query) -> Answer:
         if not answer.is_file():
             return Answer("undecided", limit_s, limit_s, reason=f"process ended with {done.returncode}")
         found = json.loads(answer.read_text())
-    point = found.get("point")
-    return Answer(found["status"], found["elapsed_s"], found["cpu_s"], found.get("bound"),
-                  None if point is None else tuple(point), found.get("reason", ""))  # fmt: skip
+    if found.get("point") is not None:
+        found["point"] = tuple(found["point"])
+    return Answer(**found)
 
 
 def _clock() -> np.ndarray:
@@ -190,7 +192,7 @@ def answered(engine: str, query: Query) -> Row:
         "kind": query.kind, "radius": query.radius, "image": query.image, "attacked": query.attacked,
         "factor": query.factor, "delta": query.delta, "limit_s": query.suite.limit_s, "query": query.digest,
         "engine": engine, "code": engine_digest(engine), "status": status, "elapsed_s": answer.elapsed_s,
-        "cpu_s": answer.cpu_s,
+        "cpu_s": answer.cpu_s, "version": answer.version,
         "decided": status in ("holds", "violated", "bounded") and in_time, "bound": answer.bound,
         "reached": reached, "margin": margin, "reason": reason, "load": round(os.getloadavg()[0], 2),
     }  # fmt: skip

@@ -8,6 +8,7 @@ runs in any environment. The query asks whether a point of the box makes all row
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import sys
 import time
@@ -271,10 +272,12 @@ def crown(layers: Layers, lower: Array, upper: Array) -> list[tuple[Array, Array
     return found
 
 
-ENGINES: dict[str, tuple[str, Callable[[Query, float], Answer]]] = {
-    "z3": ("z3", ask_z3), "marabou": ("maraboupy.Marabou", ask_marabou), "highs": ("scipy.optimize", ask_highs),
-}  # fmt: skip
-"""What is imported before the clock starts, and what is called."""
+ENGINES: dict[str, tuple[str, str, Callable[[Query, float], Answer]]] = {
+    "z3": ("z3", "z3-solver", ask_z3),
+    "marabou": ("maraboupy.Marabou", "maraboupy", ask_marabou),
+    "highs": ("scipy.optimize", "scipy", ask_highs),
+}
+"""What is imported before the clock starts, the package that has it, and what is called."""
 
 
 def main(engine: str, question: str, answer: str) -> None:
@@ -284,12 +287,12 @@ def main(engine: str, question: str, answer: str) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    query, (module, ask) = read(question), ENGINES[engine]
+    query, (module, package, ask) = read(question), ENGINES[engine]
     start, start_cpu = time.perf_counter(), time.process_time()
     try:
         importlib.import_module(module)
         start, start_cpu = time.perf_counter(), time.process_time()
-        found = ask(query, start + query.limit_s)
+        found = ask(query, start + query.limit_s) | {"version": f"{package} {importlib.metadata.version(package)}"}
     except ImportError as error:
         found = {"status": "absent", "reason": str(error)}
     except MemoryError:
