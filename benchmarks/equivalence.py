@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -67,21 +68,20 @@ def available(pairs: Sequence[str], suites: Sequence[Suite], shop: Workshop) -> 
 def run(options: argparse.Namespace, shop: Workshop) -> Rows:
     """All rows, from the cache or asked now until the time is up. Raises: SoundnessError on a contradiction."""
     rows = Rows(options.cache, fresh=options.fresh)
-    started = time.perf_counter()
+    deadline = time.perf_counter() + 60 * options.minutes
     _warm_up(options.engines, shop)
     pairs = list(available(options.pairs, options.suites, shop))
-    for number, query in enumerate(queries(options.suites, pairs, shop)):
+    for number, query in enumerate(queries(options.suites, pairs, shop, deadline=deadline)):
+        rows.wanted += len(options.engines)
         turn = number % len(options.engines)
-        for engine in (*options.engines[turn:], *options.engines[:turn]):
-            rows.wanted += 1
+        for engine in (*options.engines[turn:], *options.engines[:turn]) if query is not None else ():
             row = rows.get(engine, query)
-            if row is None and time.perf_counter() - started < 60 * options.minutes:
+            if row is None and time.perf_counter() < deadline:
                 row = answered(engine, query)
                 print(f"{query.name} {engine}: {row['status']} in {row['elapsed_s']:.3f} s", file=sys.stderr)
-                rows.used.append(row)
-                refuse_contradictions(rows.used)
+                refuse_contradictions([*rows.used, row])
                 rows.add(row)
-            elif row is not None:
+            if row is not None:
                 rows.used.append(row)
     refuse_contradictions(rows.used)
     return rows
@@ -90,9 +90,8 @@ def run(options: argparse.Namespace, shop: Workshop) -> Rows:
 def _warm_up(engines: Sequence[str], shop: Workshop) -> None:
     """One easy query for each engine in this process, so that no row pays for imports."""
     suite = Suite("warm-up", ("digits-25-tuned",), "top1", (0.001,))
-    (query,) = queries([suite], suite.pairs, shop)
-    for engine in engines:
-        if engine in ("cascade", "alpha-crown"):
+    for query, engine in product(queries([suite], suite.pairs, shop), engines):
+        if query is not None and engine in ("cascade", "alpha-crown"):
             answered(engine, query)
 
 

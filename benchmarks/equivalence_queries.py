@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from equivalence_pairs import Pair, Workshop
+from surroundings import code_digest
 
 from paoding_verify.attack import attack
 from paoding_verify.data import Dataset
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most
 from paoding_verify.linf import linf_regions
+from paoding_verify.network.graph import Float32Array, LeakyRelu, Network, Relu
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import Region
@@ -23,6 +28,8 @@ __all__ = ["QUICK", "SUITES", "Query", "Suite", "queries"]
 
 RESTARTS, STEPS = 20, 100
 """Effort of the attack that sets the thresholds."""
+SLOPES = (0.5, 0.2, 0.05, 0.01)
+"""Left of zero, of the ReLUs in a second attack: where only units differ that are off, networks have no gradient."""
 FLOOR = 1e-3
 """Thresholds belong to this distance where the attack finds a smaller one."""
 
@@ -85,7 +92,7 @@ class Query:
     radius: float
     image: int
     attacked: float
-    """Largest |f - g| that the attack found, as onnxruntime computes it on the shipped files."""
+    """Largest |f - g| that the attack found, as onnxruntime computes it on the shipped files; 0 for top1."""
     factor: float | None
     delta: float | None
     """Threshold of a distance."""
@@ -118,31 +125,43 @@ class Query:
         return Task(self.name, kind, "pair", self.region, None, self.delta)
 
     @property
-    def digest(self) -> str:
-        """Changes with anything that an answer depends on, but for the engine."""
-        found = hashlib.sha256(repr((self.kind, self.delta, self.suite.limit_s)).encode())
+    def ground(self) -> str:
+        """Changes with the networks and the box."""
+        found = hashlib.sha256(self.region.lower.tobytes() + self.region.upper.tobytes())
         for network in (self.pair.original, self.pair.pruned):
             found.update(shipped_onnx(network))
-        found.update(self.region.lower.tobytes() + self.region.upper.tobytes())
         return found.hexdigest()[:16]
 
+    @property
+    def digest(self) -> str:
+        """Changes with anything that an answer depends on, but for the engine."""
+        return f"{self.ground} {self.kind} {self.delta} {self.suite.limit_s:g}"
 
-def queries(suites: Sequence[Suite], pairs: Sequence[str], shop: Workshop) -> Iterator[Query]:
+
+def queries(
+    suites: Sequence[Suite], pairs: Sequence[str], shop: Workshop, *, deadline: float = np.inf
+) -> Iterator[Query | None]:
     """A query of each suite and pair in turn, so that a run that is stopped has some of all; each box is attacked once.
 
-    pairs: what suites ask about others is left out.
+    pairs: what suites ask about others is left out. deadline: of `time.perf_counter`; None stands for queries on boxes
+    that were not attacked before it.
     """
     plans = [_plan(suite, name) for suite in suites for name in suite.pairs if name in pairs]
-    attacked: dict[str, float] = {}
+    attacks = _Attacks(shop.cache / "attacks.json", deadline)
     for k in range(max(map(len, plans), default=0)):
         for plan in plans:
             if k < len(plan):
-                query = _query(shop, *plan[k])
-                if query.place not in attacked:
-                    attacked[query.place] = _attacked(query.pair, query.region)
-                reached, factor = attacked[query.place], query.factor
-                delta = query.suite.delta if factor is None else factor * max(reached, FLOOR)
-                yield replace(query, attacked=reached, delta=delta)
+                yield _with_threshold(_query(shop, *plan[k]), attacks)
+
+
+def _with_threshold(query: Query, attacks: _Attacks) -> Query | None:
+    if query.kind == "top1":
+        return query
+    reached, factor = attacks.largest_difference(query), query.factor
+    if reached is None:
+        return None
+    delta = query.suite.delta if factor is None else factor * max(reached, FLOOR)
+    return replace(query, attacked=reached, delta=delta)
 
 
 def _query(shop: Workshop, suite: Suite, name: str, radius: float, image: int, factor: float | None) -> Query:
@@ -165,12 +184,46 @@ def _plan(suite: Suite, name: str) -> list[tuple[Suite, str, float, int, float |
     return plan
 
 
+class _Attacks:
+    """The fixed attack, once for every pair and box; what it reached is kept in a file."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._path, self._deadline = path, deadline
+        self._effort = f"{RESTARTS} {STEPS} {SLOPES} {code_digest(('attack.py',))}"
+        self._known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def largest_difference(self, query: Query) -> float | None:
+        """Of the outputs in onnxruntime; None: unknown, and it is too late."""
+        key = f"{query.ground} {self._effort}"
+        if key not in self._known and time.perf_counter() < self._deadline:
+            self._known[key] = _attacked(query.pair, query.region)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps(self._known, indent=1))
+        return self._known.get(key)
+
+
 def _attacked(pair: Pair, region: Region) -> float:
     networks = (pair.original, pair.pruned)
-    prop = distance_at_most(0.0, pair.original.num_outputs)
-    found = attack(
-        networks, region.lower[None], region.upper[None], prop.rows, prop.offsets, prop.clauses, restarts=RESTARTS,
-        steps=STEPS, seed=0, centre=region.centre[None],
-    )  # fmt: skip
-    f, g = (OnnxProgram(shipped_onnx(network)).run(found.points)[0].astype(np.float64) for network in networks)
+    soft = region.centre[None]
+    for slope in SLOPES:
+        soft = _ascent([_leaky(network, slope) for network in networks], region, soft, (8, 40))
+    starts = ((soft, (8, 60)), (region.centre[None], (RESTARTS, STEPS)))
+    points = np.concatenate([_ascent(networks, region, start, effort) for start, effort in starts])
+    f, g = (OnnxProgram(shipped_onnx(network)).run(points).astype(np.float64) for network in networks)
     return float(np.abs(f - g).max())
+
+
+def _ascent(
+    networks: Sequence[Network], region: Region, start: Float32Array, effort: tuple[int, int]
+) -> Float32Array:  # fmt: skip
+    """A point of the region with a large difference. Shape (1, *input_shape); effort: restarts and steps."""
+    prop = distance_at_most(0.0, networks[0].num_outputs)
+    return attack(
+        networks, region.lower[None], region.upper[None], prop.rows, prop.offsets, prop.clauses, restarts=effort[0],
+        steps=effort[1], seed=0, centre=start,
+    ).points  # fmt: skip
+
+
+def _leaky(network: Network, slope: float) -> Network:
+    nodes = [replace(n, op=LeakyRelu(slope)) if isinstance(n.op, Relu) else n for n in network.nodes]
+    return Network(network.input_shape, tuple(nodes), network.name)

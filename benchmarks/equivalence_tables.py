@@ -43,12 +43,15 @@ def _spread(rows: Iterable[Row]) -> str:
 
 
 def ratios(rows: Iterable[Row]) -> list[float]:
-    """Certified over attacked distance of every maximum that was bounded in time; infinite where it was not."""
-    return [
-        row["bound"] / row["attacked"] if row["decided"] else np.inf
-        for row in rows
-        if row["kind"] == "maximum" and row["attacked"] > 0
-    ]
+    """Certified over attacked distance of every maximum; infinite where it was not bounded in time, or where the attack
+    found no difference and none was excluded.
+    """
+    found = []
+    for row in rows:
+        if row["kind"] == "maximum":
+            known = row["decided"] and (row["attacked"] > 0 or row["bound"] <= 0)
+            found.append(row["bound"] / row["attacked"] if known and row["attacked"] else 1.0 if known else np.inf)
+    return found
 
 
 def median_s(rows: Sequence[Row], clock: str = "elapsed_s") -> float:
