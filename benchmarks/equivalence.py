@@ -127,13 +127,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "code": {e: engine_digest(e) for e in options.engines},
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    found = {**where, "settings": settings, **counts, "criteria": criteria(rows.used), "results": rows.used}
+    found = {
+        **where,
+        "settings": settings,
+        **counts,
+        "criteria": [vars(c) for c in criteria(rows.used)],
+        "results": rows.used,
+    }
     options.json.write_text(json.dumps(found, indent=1) + "\n")
     print(describe(where), *sorted({row["version"] for row in rows.used} - {""}), sep=", ")
     print(f"{len(rows.used)} of {rows.wanted} rows; no contradiction between engines, every violation replayed")
     print(table(rows.used))
     print("\nWhat is asked of this package")
-    print("\n".join(f"{name:<62} {value}" for name, value in criteria(rows.used).items()))
+    print(*criteria(rows.used), sep="\n")
 
 
 if __name__ == "__main__":

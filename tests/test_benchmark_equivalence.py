@@ -237,9 +237,35 @@ def test_tables_count_what_is_undecided_as_the_limit() -> None:
     assert "7.100" in text, "median of 4 and 10.2 seconds"
     assert "1.500 [1.50, 1.50]" in text
     assert "absent: no Python" in text
-    found = criteria(rows)
-    assert "decided 1 of 2: median 400" in found["digits: at least 100 times faster than plain z3"]
-    assert found["digits: 48 of 48 decided within 10 s"] == "2 of 2"
+    found = {criterion.name: criterion for criterion in criteria(rows)}
+    z3 = found["digits: at least 100 times faster than plain z3"]
+    assert "decided 1 of 2 asked: median 400" in z3.found
+    assert z3.met
+    every = found["digits: 48 of 48 decided within 10 s"]
+    assert (every.found, every.met) == ("2 of 2 asked, median 0.010 s", None)
+
+
+def test_criteria_are_met_only_by_whole_suites() -> None:
+    from equivalence_tables import criteria
+
+    def met(name: str, rows: list[dict[str, Any]]) -> bool | None:
+        return next(criterion.met for criterion in criteria(rows) if criterion.name.startswith(name))
+
+    rows = [row("cascade", "holds", name=str(k), elapsed_s=0.01) for k in range(48)]
+    assert met("digits: 48", rows)
+    assert met("digits: median", rows)
+    assert met("digits: 48", rows[1:]) is None
+    assert met("digits: 48", [row("cascade", "undecided"), *rows[1:]]) is False
+    maxima = [
+        row("cascade", "bounded", suite="256x2 maximum", pair="256x2-25", kind="maximum", bound=1.4, attacked=a)
+        for a in [1.0] * 11 + [0.0] * 9
+    ]
+    assert met("256x2, 25 % removed, .03: median", maxima)
+    assert met("256x2, 25 % removed, .03: median", maxima[::-1][:9] * 2 + maxima[:2]) is False
+    late = row("cascade", "holds", suite="acas", pair="acas-1_1-half", elapsed_s=25.0, limit_s=60.0)
+    assert met("acas 1_1", [late]) is False
+    assert met("acas 2_2", [late | {"pair": "acas-2_2-half"}])
+    assert met("violations", [row("cascade", "violated", margin=0.1)]) is False
 
 
 @pytest.mark.skipif(not LirpaBounder.available(), reason="auto_LiRPA is not installed")
@@ -263,7 +289,7 @@ def test_a_quick_run_asks_everybody_and_resumes(
     assert Counter(r["status"] for r in rows["cascade"])["violated"] == 1, "below the attacked distance"
     assert all(r["bound"] >= r["attacked"] for r in found["results"] if r["bound"] is not None)
     assert "absent" in shown
-    assert found["criteria"]["digits: 48 of 48 decided within 10 s"].endswith("of 2")
+    assert "2 of 2 asked" in next(c["found"] for c in found["criteria"] if c["name"].startswith("digits: 48"))
 
 
 @pytest.mark.realdata
