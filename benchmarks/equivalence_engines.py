@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ ENGINES: Mapping[str, Callable[[Query], Answer]] = {
 z3: the plain encoding."""
 
 
+@cache
 def engine_digest(engine: str) -> str:
     """Changes with the code that an engine's answers depend on."""
     if engine == "cascade":

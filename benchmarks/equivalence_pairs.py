@@ -10,11 +10,12 @@ import hashlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from surroundings import code_digest
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
@@ -49,6 +50,12 @@ class Pair:
     """(N, *input_shape) in [0, 1], around which boxes are drawn; None: the box of the specification instead."""
     box: Region | None = None
 
+    @cached_property
+    def digest(self) -> bytes:
+        """Of both networks as they ship."""
+        shipped = (shipped_onnx(network) for network in (self.original, self.pruned))
+        return b"".join(hashlib.sha256(model).digest() for model in shipped)
+
 
 class Workshop:
     """Makes pairs by name; what takes long is kept in a folder."""
@@ -64,9 +71,9 @@ class Workshop:
             self._made[name] = PAIRS[name](self)
         return self._made[name]
 
-    def stored(self, name: str, make: Callable[[], Network]) -> Network:
-        """A network that is made once: as this file and the seeds in it make it."""
-        digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    def stored(self, name: str, make: Callable[[], Network], *, code: str = "") -> Network:
+        """A network that is made once: as this file and the seeds in it make it, and the code of that digest."""
+        digest = hashlib.sha256(Path(__file__).read_bytes() + code.encode()).hexdigest()[:12]
         path = self.cache / f"{name}-{digest}.onnx"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +182,11 @@ def _mnist_pair(shop: Workshop, name: str, share: float, *, default: bool = Fals
     original = load_network(shop.file(f"models_gpl3/mnist-net_{name}.onnx"))
     data: Dataset = read_dataset(shop.file("data/mnist_test.npz"), input_shape=original.input_shape)
     if default:
-        made = shop.stored(f"{name}-{share:g}-default", lambda: prune(original, target_sparsity=share).network)
+        made = shop.stored(
+            f"{name}-{share:g}-default",
+            lambda: prune(original, target_sparsity=share).network,
+            code=code_digest(("pruning/*.py", "anchors.py")),
+        )
         return Pair(original, made, data.x[FIRST_IMAGE:])
     return Pair(original, _without_units(original, share), data.x[FIRST_IMAGE:])
 
