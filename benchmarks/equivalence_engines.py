@@ -188,6 +188,9 @@ def answered(engine: str, query: Query) -> Row:
             prop = query.statement
             margin = float(prop.margins(prop.values(np.concatenate(outputs)[None]))[0])
             reached = float(np.abs(outputs[0] - outputs[1]).max())
+    bound = answer.bound if answer.bound is not None and np.isfinite(answer.bound) else None
+    if status == "bounded" and bound is None:
+        status, reason = "undecided", "no finite bound"
     in_time = answer.elapsed_s <= query.suite.limit_s
     return {
         "suite": query.suite.name, "pair": query.pair_name, "place": query.place, "name": query.name,
@@ -195,7 +198,7 @@ def answered(engine: str, query: Query) -> Row:
         "factor": query.factor, "delta": query.delta, "limit_s": query.suite.limit_s, "query": query.digest,
         "engine": engine, "code": engine_digest(engine), "status": status, "elapsed_s": answer.elapsed_s,
         "cpu_s": answer.cpu_s, "version": answer.version,
-        "decided": status in ("holds", "violated", "bounded") and in_time, "bound": answer.bound,
+        "decided": status in ("holds", "violated", "bounded") and in_time, "bound": bound,
         "reached": reached, "margin": margin, "reason": reason, "load": round(os.getloadavg()[0], 2),
     }  # fmt: skip
 
