@@ -93,7 +93,8 @@ class PairJob:
             task.id, task.kind, task.subject, task.region.id, task.region.eps, task.region.label, verdict, method,
             margin=None if self.bracket else _finite(self.margin),
             bound=None if bound is None else _finite(sign * bound), attack=_finite(sign * self.attack),
-            delta=task.delta, parameter=task.parameter, elapsed_s=self.spent_s, smt=self.smt, smt_scale=None if self.smt is None else 1.0,
+            delta=task.delta, parameter=task.parameter, elapsed_s=self.spent_s,
+            smt=self.smt, smt_scale=None if self.smt is None else 1.0,
             **known,  # type: ignore[arg-type]
         )  # fmt: skip
 
