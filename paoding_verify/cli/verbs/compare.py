@@ -27,9 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this verb."""
     parser.add_argument("original", metavar="ORIGINAL", help="the original network")
     parser.add_argument("pruned", metavar="PRUNED", help="the pruned network")
-    parser.add_argument(
-        "--vnnlib", metavar="SPEC", type=Path, help="a VNN-LIB 2.0 specification of both instead"
-    )
+    parser.add_argument("--vnnlib", metavar="SPEC", type=Path, help="a VNN-LIB 2.0 specification of both instead")
     group = parser.add_argument_group("property")
     group.add_argument("--property", choices=PROPERTIES, help="what to ask (default: top1 and distance)")
     group.add_argument(
