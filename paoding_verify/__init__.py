@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paoding_verify.checker.bundle import check_bundle as check_bundle
     from paoding_verify.data import Dataset as Dataset
     from paoding_verify.data import read_dataset as read_dataset
+    from paoding_verify.evidence.question import Question as Question
     from paoding_verify.evidence.verdict import Outcome as Outcome
     from paoding_verify.evidence.verdict import Verdict as Verdict
     from paoding_verify.linf import linf_regions as linf_regions
@@ -36,6 +37,7 @@ _HOMES = {
     "Network": ("network.graph", "Network"),
     "Outcome": ("evidence.verdict", "Outcome"),
     "Policy": ("auditing.policy", "Policy"),
+    "Question": ("evidence.question", "Question"),
     "Region": ("regions", "Region"),
     "SearchConfig": ("task", "SearchConfig"),
     "Verdict": ("evidence.verdict", "Verdict"),

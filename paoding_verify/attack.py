@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from paoding_verify.evidence.property import padded
 from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.network.torch_out import CanonicalModule, to_module
 from paoding_verify.regions import float32_interior
@@ -18,6 +19,8 @@ Clauses = Sequence[Sequence[int]]
 
 _CHUNK = 4096
 """Points that go through the networks at a time."""
+_CHUNK_NUMBERS = 1 << 25
+"""Values of rows in clauses that are looked at together."""
 
 _FIRST_STEP, _LAST_STEP = 0.5, 0.01
 """Step length in half-widths of the box, shrinking geometrically from the first step to the last."""
@@ -59,17 +62,17 @@ def attack(  # noqa: PLR0913 - networks, box, property and effort; nothing to bu
     low, high = float32_interior(lower, upper)
     if centre is None:
         centre = np.clip((lower / 2 + upper / 2).astype(np.float32), low, high)
-    shape = (len(low), rows.shape[-2])
+    shape, table = (len(low), rows.shape[-2]), padded(clauses)
     search = _Search(
         [to_module(network) for network in networks],
         torch.as_tensor(np.broadcast_to(rows, (len(low), *rows.shape[-2:])).astype(np.float32)),
         torch.as_tensor(np.broadcast_to(offsets, shape).astype(np.float32)),
-        [list(clause) for clause in clauses],
+        torch.as_tensor(table),
     )
     random = torch.Generator().manual_seed(seed)
     noise = torch.rand((restarts, *low.shape), generator=random).numpy()
     best, points = np.full(len(low), np.inf), np.array(centre)
-    per_chunk = max(1, _CHUNK // restarts)
+    per_chunk = max(1, min(_CHUNK, _CHUNK_NUMBERS // table.size) // restarts)
     for start in range(0, len(low), per_chunk):
         part = slice(start, start + per_chunk)
         box = torch.as_tensor(low[part]), torch.as_tensor(high[part])
@@ -88,7 +91,8 @@ class _Search:
     """(N, R, outputs)"""
     offsets: torch.Tensor
     """(N, R)"""
-    clauses: list[list[int]]
+    clauses: torch.Tensor
+    """(clauses, longest) row numbers"""
 
     def descend(
         self, box: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, part: slice, steps: int
@@ -121,9 +125,7 @@ class _Search:
         flat = x.reshape(-1, *x.shape[2:])
         outputs = torch.cat([module(flat) for module in self.modules], dim=1).reshape(*x.shape[:2], -1)
         values = torch.einsum("kno,nro->knr", outputs, self.rows[part]) + self.offsets[part]
-        if all(len(clause) == 1 for clause in self.clauses):
-            return values[:, :, [clause[0] for clause in self.clauses]]
-        return torch.stack([values[:, :, clause].amax(dim=2) for clause in self.clauses], dim=2)
+        return values[:, :, self.clauses].amax(dim=3)
 
 
 def _focus(values: torch.Tensor, restarts: int) -> torch.Tensor:

@@ -34,9 +34,11 @@ class Task:
     """original, pruned or pair."""
     region: Region
     property: Property | None
-    """Over the outputs of one network, or (f, g) of a pair; None for output_distance without a threshold."""
+    """Over the outputs of one network, or (f, g) of a pair; None: what the kind states, for a bracket of |f - g|."""
     delta: float | None = None
     """Threshold of output_distance."""
+    parameter: float | None = None
+    """The number that belongs to the kind; see `evidence.claim.PARAMETERS`."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from paoding_verify.regions import Region
 from paoding_verify.vnnlib_formula import CONSTANT, Linear, conjunction, disjuncts
 from paoding_verify.vnnlib_syntax import Form, SpecLimits, read_forms
 
-__all__ = ["SpecLimits", "read_vnnlib", "write_witness"]
+__all__ = ["SpecLimits", "questions_of", "read_vnnlib", "write_witness"]
 
 Interval = tuple[Fraction | None, Fraction | None]
 Box = dict[str, Interval]
@@ -60,13 +60,21 @@ def read_vnnlib(
             raise SpecError(f"{path.name}, line {line}: {error}") from None
     try:
         _check_variables(variables, prod(input_shape), num_outputs)
-        groups = _groups(parts, prod(input_shape), limits)
-        pairs = [(_box(box, input_shape), _property(cases, num_outputs)) for box, cases in groups]
+        return questions_of(parts, input_shape, num_outputs, path.name, limits)
     except SpecError as error:
         raise SpecError(f"{path.name}: {error}") from None
-    return [
-        (Region(f"r{k:04d}", lower, upper, source=path.name), held) for k, ((lower, upper), held) in enumerate(pairs)
-    ]
+
+
+def questions_of(
+    parts: Sequence[list[list[Linear]]], input_shape: Shape, num_outputs: int, source: str, limits: SpecLimits
+) -> list[tuple[Region, Property]]:
+    """Asserted formulas over inputs X_i and outputs Y_j, in disjunctive normal form, as `read_vnnlib` returns them.
+
+    Raises: SpecError for what it does not handle.
+    """
+    groups = _groups(parts, prod(input_shape), limits)
+    pairs = [(_box(box, input_shape), _property(cases, num_outputs)) for box, cases in groups]
+    return [(Region(f"r{k:04d}", lower, upper, source=source), held) for k, ((lower, upper), held) in enumerate(pairs)]
 
 
 def write_witness(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> str:

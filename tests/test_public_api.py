@@ -12,7 +12,8 @@ import paoding_verify
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {
-    "AuditConfig", "Dataset", "Network", "Outcome", "Policy", "Region", "SearchConfig", "Verdict", "__version__",
+    "AuditConfig", "Dataset", "Network", "Outcome", "Policy", "Question", "Region", "SearchConfig", "Verdict",
+    "__version__",
     "audit", "certify", "check_bundle", "compare", "errors", "linf_regions", "load_network", "prune", "read_dataset",
     "write",
 }  # fmt: skip

@@ -14,11 +14,12 @@ from paoding_verify.auditing.settle import refuse_contradictions, settle
 from paoding_verify.auditing.shipping import as_shipped
 from paoding_verify.auditing.tasks import labelled, pair_tasks, robustness_tasks, specification_tasks
 from paoding_verify.errors import InputError
-from paoding_verify.evidence.claim import PAIR_KINDS, Finding
+from paoding_verify.evidence.claim import PAIR_KINDS, PAIR_QUESTIONS, Finding
 from paoding_verify.evidence.measures import Evidence
 from paoding_verify.evidence.metrics import accuracy_metrics
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.pruning import FinetuneRecord, PruneTrace
+from paoding_verify.evidence.question import Question
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.network.graph import Network
 from paoding_verify.network.onnx_out import shipped_onnx
@@ -26,7 +27,7 @@ from paoding_verify.network.record import model_record
 from paoding_verify.regions import Region, regions_digest
 from paoding_verify.task import Progress, Task
 
-__all__ = ["PAIR_KINDS", "audit", "certify_model", "compare_models"]
+__all__ = ["PAIR_KINDS", "audit", "certify_model", "compare_models", "compare_specification"]
 
 
 def audit(  # noqa: PLR0913 - the one call that takes everything
@@ -49,7 +50,7 @@ def audit(  # noqa: PLR0913 - the one call that takes everything
     for subject, network in networks.items():
         tasks = robustness_tasks(subject, network.num_outputs, regions)
         findings += _certify(network, tasks, config, _stage(progress, f"claims about the {subject} network"))
-    tasks = pair_tasks(original.num_outputs, regions, kinds=PAIR_KINDS, delta=config.delta)
+    tasks = pair_tasks(original.num_outputs, regions, questions=list(map(Question, PAIR_KINDS)), delta=config.delta)
     findings += _compare(original, pruned, tasks, config, trace, progress)
     result = _result("audit", networks, regions, findings, config=config, trace=trace)
     outcome = (policy or Policy.default()).apply(Evidence(result.claims, result.models))
@@ -82,22 +83,44 @@ def certify_model(
 
 def compare_models(
     original: Network, pruned: Network, regions: Sequence[Region], *,
-    kinds: Sequence[str] = PAIR_KINDS, config: AuditConfig | None = None, progress: Progress | None = None,
+    kinds: Sequence[str | Question] = PAIR_KINDS, config: AuditConfig | None = None, progress: Progress | None = None,
 ) -> AuditResult:  # fmt: skip
     """Whether the pair decides alike on every region and how far its outputs are apart.
 
-    kinds: top1_equivalent, output_distance (with the configuration's delta; without one it is bracketed).
+    kinds: top1_equivalent, output_distance (with the configuration's delta; without one it is bracketed), or a
+    `Question` for those that take a number; each of them once.
     Raises: InputError if networks and regions do not fit together.
     """
     config = config or AuditConfig()
     _fit_together(original, pruned)
     original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
-    if not kinds or not set(kinds) <= set(PAIR_KINDS):
-        raise InputError(f"a comparison asks for {' or '.join(PAIR_KINDS)}; got {list(kinds)}")
-    regions, kinds = labelled(original, regions), [kind for kind in PAIR_KINDS if kind in kinds]
-    tasks = pair_tasks(original.num_outputs, regions, kinds=kinds, delta=config.delta)
+    questions = [kind if isinstance(kind, Question) else Question(kind) for kind in kinds]
+    questions.sort(key=lambda question: PAIR_QUESTIONS.index(question.kind))
+    if not questions or len({question.kind for question in questions}) < len(questions):
+        raise InputError(f"a comparison asks for some of {', '.join(PAIR_QUESTIONS)}, each once; got {list(kinds)}")
+    regions = labelled(original, regions)
+    tasks = pair_tasks(original.num_outputs, regions, questions=questions, delta=config.delta)
     findings = _compare(original, pruned, tasks, config, None, progress)
     return _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
+
+
+def compare_specification(
+    original: Network, pruned: Network, pairs: Sequence[tuple[Region, Property]], *,
+    config: AuditConfig | None = None, progress: Progress | None = None,
+) -> AuditResult:  # fmt: skip
+    """Whether every property, over the outputs of both networks, holds on its region.
+
+    Raises: InputError if networks, regions and properties do not fit together.
+    """
+    config = config or AuditConfig()
+    _fit_together(original, pruned)
+    original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
+    tasks = specification_tasks(pairs, subject="pair")
+    findings = _compare(original, pruned, tasks, config, None, progress)
+    regions = [region for region, _ in pairs]
+    result = _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
+    stated = property_member({task.id: prop for task, (_, prop) in zip(tasks, pairs, strict=True)})
+    return replace(result, files={**result.files, **stated})
 
 
 def _certify(network: Network, tasks: Sequence[Task], config: AuditConfig, progress: Progress | None) -> list[Finding]:

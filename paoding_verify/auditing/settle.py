@@ -69,7 +69,7 @@ def _failed(task: Task, error: Exception) -> Finding:
     reason = f"{type(error).__name__}: {error}"
     claim = Claim(
         id=task.id, kind=task.kind, subject=task.subject, region=region.id, eps=region.eps, label=region.label,
-        verdict=None, method="none", delta=task.delta, reason=reason,
+        verdict=None, method="none", delta=task.delta, parameter=task.parameter, reason=reason,
     )  # fmt: skip
     return Finding(claim, None)
 

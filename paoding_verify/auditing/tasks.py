@@ -9,7 +9,8 @@ import numpy as np
 
 from paoding_verify.errors import InputError, RegionError
 from paoding_verify.evidence.claim import claim_id
-from paoding_verify.evidence.property import Property, decides_like, distance_at_most, predicts
+from paoding_verify.evidence.property import Property, predicts
+from paoding_verify.evidence.question import Question, pair_property
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
 from paoding_verify.task import Task
@@ -57,22 +58,31 @@ def robustness_tasks(subject: str, num_outputs: int, regions: Sequence[Region]) 
     return [_task("top1_robust", subject, r, wanted[r.label]) for r in regions if r.label is not None]
 
 
-def specification_tasks(pairs: Sequence[tuple[Region, Property]]) -> list[Task]:
+def specification_tasks(pairs: Sequence[tuple[Region, Property]], *, subject: str = "original") -> list[Task]:
     """vnnlib for every box of a specification; the specification is unsat exactly if every one holds."""
-    return [_task("vnnlib", "original", region, prop) for region, prop in pairs]
+    return [_task("vnnlib", subject, region, prop) for region, prop in pairs]
 
 
 def pair_tasks(
-    num_outputs: int, regions: Sequence[Region], *, kinds: Sequence[str], delta: float | None = None
+    num_outputs: int, regions: Sequence[Region], *, questions: Sequence[Question], delta: float | None = None
 ) -> list[Task]:
-    """top1_equivalent and output_distance, as asked for, for every region; without delta the distance is bracketed."""
+    """Every question about every region; delta is the threshold of output_distance, without which it is bracketed.
+
+    Raises: InputError if a parameter does not fit, or a region lacks the label that a question is about.
+    """
     tasks = []
-    for kind in kinds:
-        prop = decides_like(num_outputs) if kind == "top1_equivalent" else None
-        threshold = delta if kind == "output_distance" else None
-        if threshold is not None:
-            prop = distance_at_most(threshold, num_outputs)
-        tasks += [_task(kind, "pair", region, prop, threshold) for region in regions]
+    for question in questions:
+        threshold = delta if question.kind == "output_distance" else None
+        bracket = question.kind == "output_distance" and delta is None
+        labels = {region.label for region in regions}
+        stated = {
+            label: None if bracket else pair_property(question, num_outputs, label=label, delta=delta)
+            for label in labels
+        }
+        tasks += [
+            replace(_task(question.kind, "pair", r, stated[r.label], threshold), parameter=question.parameter)
+            for r in regions
+        ]
     return tasks
 
 

@@ -11,6 +11,7 @@ from paoding_verify.checker.claims import Setting
 from paoding_verify.checker.crown import bound_rows, enclose
 from paoding_verify.checker.program import single_program
 from paoding_verify.evidence.claim import Claim
+from paoding_verify.evidence.property import surely_broken
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
 
@@ -58,18 +59,13 @@ def check_margin(claim: Claim, setting: Setting, used: Sequence[Outputs], number
     plus, minus = np.maximum(prop.rows, 0), np.minimum(prop.rows, 0)
     size = np.abs(prop.rows) @ np.maximum(np.abs(lower), np.abs(upper)) + np.abs(prop.offsets)
     room = ROUNDING * float(size.max())
-    low = float(prop.margins((plus @ lower + minus @ upper + prop.offsets)[None])[0]) - room
-    high = float(prop.margins((plus @ upper + minus @ lower + prop.offsets)[None])[0]) + room
+    row_lower = plus @ lower + minus @ upper + prop.offsets - room
+    row_upper = plus @ upper + minus @ lower + prop.offsets + room
+    low, high = (float(prop.margins(edge[None])[0]) for edge in (row_lower, row_upper))
     if claim.margin is None:
         return "it does not state the margin at its anchor"
     if not low <= claim.margin <= high:
         return f"its margin at the anchor, {claim.margin:.9g}, does not lie in [{low:.9g}, {high:.9g}]"
-    if claim.verdict is Verdict.UNKNOWN and high < 0 and (claim.kind != "top1_equivalent" or _apart(used, number)):
+    if claim.verdict is Verdict.UNKNOWN and high < 0 and surely_broken(prop, row_lower, row_upper):
         return "its anchor breaks it, yet it is stated as UNKNOWN"
     return ""
-
-
-def _apart(used: Sequence[Outputs], number: int) -> bool:
-    """Whether no class can be among the largest outputs of both networks."""
-    f, g = (outputs.upper[number] >= outputs.lower[number].max() for outputs in used)
-    return not (f & g).any()

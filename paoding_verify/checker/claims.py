@@ -11,7 +11,8 @@ from paoding_verify.checker.prove import Proof, prove
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Claim
-from paoding_verify.evidence.property import Property, PropertyRecord, decides_like, distance_at_most, predicts
+from paoding_verify.evidence.property import Property, PropertyRecord
+from paoding_verify.evidence.question import property_of
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
 
@@ -32,7 +33,7 @@ class Setting:
         cls, claim: Claim, networks: Mapping[str, Network], box: tuple[Array, Array],
         properties: Mapping[str, PropertyRecord],
     ) -> Setting:  # fmt: skip
-        """Rebuilds the property from kind, label, delta and bound; that of a specification stands in `properties`.
+        """Rebuilds the property from what the claim says; that of a specification stands in `properties`.
 
         Raises: InputError if that is not possible.
         """
@@ -45,24 +46,15 @@ class Setting:
             (network.num_outputs, network.input_shape) != (outputs, used[0].input_shape) for network in used
         ):
             raise InputError("its networks and region do not fit together")
-        single = len(used) == 1
-        if claim.kind == "top1_robust" and single and claim.label is not None:
-            prop = predicts(claim.label, outputs)
-        elif claim.kind == "top1_equivalent" and not single:
-            prop = decides_like(outputs)
-        elif claim.kind == "output_distance" and not single:
-            if claim.delta is None and claim.verdict is Verdict.VIOLATED:
+        if claim.kind != "vnnlib":
+            if claim.kind == "output_distance" and claim.delta is None and claim.verdict is Verdict.VIOLATED:
                 raise InputError("a bracket of |f - g| states nothing that a witness could break")
-            threshold = claim.delta if claim.delta is not None else claim.bound
-            if threshold is None:
-                raise InputError("it states neither a threshold nor a bound")
-            prop = distance_at_most(threshold, outputs)
-        elif claim.kind == "vnnlib" and single and claim.id in properties:
-            prop = properties[claim.id].property()
-            if prop.rows.shape[1] != outputs:
-                raise InputError(f"its property is not about {outputs} outputs")
-        else:
+            return cls(used, property_of(claim, outputs), *box)
+        if claim.id not in properties:
             raise InputError(f"the bundle does not hold the property of a {claim.kind[:40]!r} claim")
+        prop = properties[claim.id].property()
+        if prop.rows.shape[1] != outputs * len(used):
+            raise InputError(f"its property is not about {outputs * len(used)} outputs")
         return cls(used, prop, *box)
 
 

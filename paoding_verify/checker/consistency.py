@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from paoding_verify.checker.records import VERBATIM
 from paoding_verify.errors import ConfigError
-from paoding_verify.evidence.claim import PAIR_KINDS, Claim, claim_id
+from paoding_verify.evidence.claim import PAIR_KINDS, PAIR_QUESTIONS, PARAMETERS, Claim, claim_id
 from paoding_verify.evidence.contradiction import contradictions
 from paoding_verify.evidence.measures import Evidence
 from paoding_verify.evidence.metrics import accuracy_metrics
@@ -40,8 +40,9 @@ def check_consistency(result: AuditResult, problems: list[str]) -> None:
         if region is None or (claim.eps, claim.label) != (region.eps, region.label):
             problems.append(f"claim {claim.id}: its region, radius or label is not one of the result's regions")
         problems += [f"claim {claim.id}: {text}" for text in _oddities(claim)]
-    if len({claim.delta for claim in result.claims if claim.kind == "output_distance"}) > 1:
-        problems.append("claims of kind output_distance differ in their threshold")
+    for kind in PAIR_QUESTIONS:
+        if len({(claim.delta, claim.parameter) for claim in result.claims if claim.kind == kind}) > 1:
+            problems.append(f"claims of kind {kind} differ in their threshold or parameter")
     problems += contradictions(result.claims)
     if result.metrics != accuracy_metrics(result.claims):
         problems.append("the metrics do not follow from the claims")
@@ -58,8 +59,11 @@ def _questions(result: AuditResult) -> list[tuple[str, str]]:
     kinds = {claim.kind for claim in result.claims}
     if result.mode == "certify":
         return [("original", "vnnlib" if "vnnlib" in kinds else "top1_robust")]
-    pair = [("pair", kind) for kind in PAIR_KINDS if kind in kinds or result.mode == "audit"]
-    return pair if result.mode == "compare" else [*((role, "top1_robust") for role in ROLES["audit"]), *pair]
+    if result.mode == "compare":
+        return (
+            [("pair", "vnnlib")] if "vnnlib" in kinds else [("pair", kind) for kind in PAIR_QUESTIONS if kind in kinds]
+        )
+    return [*((role, "top1_robust") for role in ROLES["audit"]), *(("pair", kind) for kind in PAIR_KINDS)]
 
 
 def _check_claim_set(result: AuditResult, problems: list[str]) -> bool:
@@ -103,6 +107,8 @@ def _oddities(claim: Claim) -> Iterator[str]:
         yield "a bracket of |f - g| has no margin"
     if claim.delta is not None and claim.kind != "output_distance":
         yield "only claims of kind output_distance have a threshold"
+    if (claim.parameter is not None) != (claim.kind in PARAMETERS):
+        yield f"a parameter belongs to the kinds {', '.join(PARAMETERS)} and to no others"
     if claim.smt not in SMT_ANSWERS or (claim.smt is not None and claim.subject != "pair"):
         yield "z3 is asked about pairs, and says confirmed, refuted or undecided"
     if claim.elapsed_s is not None:

@@ -11,7 +11,7 @@ from paoding_verify.checker.crown import bound_rows, enclose
 from paoding_verify.checker.program import pair_program, single_program
 from paoding_verify.errors import EngineError
 from paoding_verify.evidence.claim import Claim
-from paoding_verify.evidence.property import Property, decides_differently, exact_margin
+from paoding_verify.evidence.property import broken_by, surely_broken
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.network.onnx_out import shipped_onnx
 
@@ -40,13 +40,15 @@ def replay(claim: Claim, setting: Setting) -> tuple[str, str]:
     unused = {"original": halves[1:], "pruned": halves[:1]}.get(claim.subject, ())
     if any(half is not None for half in unused):
         return "refused", "its witness states outputs of a network that the claim is not about"
-    if not _broken(claim.kind, prop, stated):
+    if not broken_by(prop, stated.tolist()):
         return "refused", "the outputs that its witness states do not break it"
-    eye = np.eye(len(stated))
-    edges = _upper_bounds(setting.networks, point, np.vstack([eye, -eye, prop.rows]), prop.offsets)
-    if not ((stated <= edges[: len(eye)]) & (-stated <= edges[len(eye) : 2 * len(eye)])).all():
+    eye, nothing = np.eye(len(stated)), np.zeros(len(stated))
+    lower, upper = _edges(
+        setting.networks, point, np.vstack([eye, prop.rows]), np.concatenate([nothing, prop.offsets])
+    )  # fmt: skip
+    if not ((lower[: len(eye)] <= stated) & (stated <= upper[: len(eye)])).all():
         return "refused", "no float32 program gives the outputs that its witness states"
-    if _surely_broken(claim.kind, prop, edges[2 * len(eye) :], setting.networks[0].num_outputs):
+    if surely_broken(prop, lower[len(eye) :], upper[len(eye) :]):
         return "reproved", ""
     try:
         from paoding_verify.network.runtime import OnnxProgram
@@ -57,32 +59,16 @@ def replay(claim: Claim, setting: Setting) -> tuple[str, str]:
     except EngineError as error:
         return "refused", str(error)
     outputs = np.concatenate(runs).astype(np.float64)
-    if not np.isfinite(outputs).all() or not _broken(claim.kind, prop, outputs):
+    if not np.isfinite(outputs).all() or not broken_by(prop, outputs.tolist()):
         return "refused", "onnxruntime does not reproduce its witness"
     return "reproved", ""
 
 
-def _broken(kind: str, prop: Property, outputs: Array) -> bool:
-    """Whether outputs break a claim, exactly; a tie alone does not break top-1 equivalence."""
-    if kind == "top1_equivalent":
-        f, g = np.split(outputs, 2)
-        return decides_differently(f.tolist(), g.tolist())
-    return exact_margin(prop, outputs.tolist()) <= 0
-
-
-def _surely_broken(kind: str, prop: Property, upper: Array, num_outputs: int) -> bool:
-    """Whether all outputs break a claim whose rows are at most `upper` for them."""
-    if kind != "top1_equivalent":
-        return any(upper[list(clause)].max() <= 0 for clause in prop.clauses)
-    # The rows start with f[k] - f[i], then g[k] - g[i], each for (k, i) with k != i: k is no top class if one is < 0.
-    count = num_outputs * (num_outputs - 1)
-    f, g = ((part.reshape(num_outputs, -1) >= 0).all(axis=1) for part in (upper[:count], upper[count : 2 * count]))
-    return not (f & g).any()
-
-
-def _upper_bounds(networks: Sequence[Network], point: Array, rows: Array, offsets: Array) -> Array:
-    """Upper bounds of rows over what float32 programs compute at a point; `offsets` belong to the last rows."""
+def _edges(networks: Sequence[Network], point: Array, rows: Array, offsets: Array) -> tuple[Array, Array]:
+    """Bounds of rows over what float32 programs compute at a point. Shapes: (R, outputs) and (R,) -> (R,) each."""
     program = single_program(networks[0]) if len(networks) == 1 else pair_program(networks[0], networks[1], None)
     state = enclose(program, point[None], point[None], "float32")
-    constants = np.concatenate([np.zeros(len(rows) - len(offsets)), offsets])
-    return -bound_rows(state, -rows, -constants)[0]
+    lower, negated = np.split(
+        bound_rows(state, np.vstack([rows, -rows]), np.concatenate([offsets, -offsets]))[0], 2
+    )  # fmt: skip
+    return lower, -negated

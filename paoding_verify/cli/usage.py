@@ -30,6 +30,8 @@ def refuse_contradictions(args: argparse.Namespace) -> None:
     if "pruned" in given and ignored:
         options = ", ".join(map(_option, ignored))
         raise ConfigError(f"with --pruned nothing is pruned, so that {options} would be ignored: leave one of them out")
+    if "vnnlib" in given and given & {"property", "delta"}:
+        raise ConfigError("--vnnlib brings its own property: leave out --property and --delta")
     if "vnnlib" in given and given & {"data", "eps", "samples", "domain"}:
         raise ConfigError("--vnnlib brings its own boxes: leave out --data, --eps, --samples and --domain")
     if len(given & {"mean", "std"}) == 1:

@@ -16,6 +16,7 @@ import numpy as np
 
 from paoding_verify.equivalence.alignment import find_alignment
 from paoding_verify.equivalence.engines import PairEngines
+from paoding_verify.equivalence.exact_point import exact_outputs
 from paoding_verify.equivalence.job import PairJob, open_job, shared_time
 from paoding_verify.equivalence.pair_splitting import MAX_FEATURES, split_pair
 from paoding_verify.equivalence.relu_splitting import split_relus
@@ -31,7 +32,7 @@ from paoding_verify.equivalence.stages import (
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Finding
-from paoding_verify.evidence.property import distance_at_most
+from paoding_verify.evidence.property import broken_by, distance_at_most
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import float32_interior
 from paoding_verify.task import Progress, SearchConfig, Task
@@ -106,10 +107,9 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
         prove_brackets(engines, jobs, "differential-crown")
         return
     for bound_method in ("crown", "alpha-crown"):
-        left = [job for job in open_jobs(jobs, config) if job.task.kind == "top1_equivalent" and job.label is not None]
-        if left:
+        left = open_jobs(jobs, config)
+        if bound_each(engines, left, bound_method):
             method = bound_method
-            bound_each(engines, left, method)
             prove_jobs(engines, [job for job in left if job.estimate > 0], method)
     if left := open_jobs(jobs, config):
         method = "differential-crown"
@@ -160,7 +160,8 @@ def _ask_z3(engines: PairEngines, job: PairJob) -> None:
         if answer.status != "undecided":
             job.smt = answer.status
         if answer.point is not None:
-            job.limit = "exact arithmetic refutes it at a point where onnxruntime on the shipped files does not"
+            outputs = exact_outputs(engines.networks, answer.point)
+            job.real_only = broken_by(job.prop, outputs)
             low, high = float32_interior(region.lower, region.upper)
             try_witness(engines, job, np.clip(answer.point.astype(np.float32), low, high), "smt")
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.property import Property
+from paoding_verify.evidence.property import exact_margin as margin_of
 from paoding_verify.network.evaluate import evaluate_op
 from paoding_verify.network.graph import (
     Add,
@@ -30,11 +31,19 @@ from paoding_verify.network.graph import (
 )
 from paoding_verify.network.linear import product
 
-__all__ = ["exact_margin"]
+__all__ = ["exact_margin", "exact_outputs"]
 
 
 def exact_margin(networks: Sequence[Network], prop: Property, x: npt.NDArray[np.float64]) -> Fraction:
     """The property's margin at a point, in exact arithmetic of the stored parameters. Shape: x (*input_shape).
+
+    Raises: UnsupportedOpError for sigmoid and tanh.
+    """
+    return margin_of(prop, exact_outputs(networks, x))
+
+
+def exact_outputs(networks: Sequence[Network], x: npt.NDArray[np.float64]) -> list[Fraction]:
+    """The networks' outputs at a point, one after the other, in exact arithmetic. Shape: x (*input_shape).
 
     Raises: UnsupportedOpError for sigmoid and tanh.
     """
@@ -44,11 +53,7 @@ def exact_margin(networks: Sequence[Network], prop: Property, x: npt.NDArray[np.
         for node in network.nodes:
             values.append(_exact_op(node.op, [values[i] for i in node.inputs], node.name))
         outputs.extend(values[-1][0])
-    rows = [
-        sum((Fraction(c) * y for c, y in zip(row, outputs, strict=True) if c), Fraction(float(offset)))
-        for row, offset in zip(prop.rows.tolist(), prop.offsets, strict=True)
-    ]
-    return min(max(rows[r] for r in clause) for clause in prop.clauses)
+    return outputs
 
 
 def _fractions(array: Array) -> npt.NDArray[Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paoding_verify.errors import ConfigError, SoundnessError
+from paoding_verify.errors import ConfigError, InputError, SoundnessError
 from paoding_verify.evidence.certificate import Certificate
-from paoding_verify.evidence.claim import Claim, Finding, Witness
-from paoding_verify.evidence.property import Property, decides_like, distance_at_most
+from paoding_verify.evidence.claim import PAIR_QUESTIONS, Claim, Finding, Witness
+from paoding_verify.evidence.property import Property
+from paoding_verify.evidence.question import Question, pair_property
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.task import Task
 
@@ -44,6 +45,8 @@ class PairJob:
     """What the checker said when it refused."""
     limit: str = ""
     """Why the last stage gave up."""
+    real_only: bool = False
+    """Whether exact arithmetic refutes it at a point, near which no float32 point does so in onnxruntime."""
     smt: str | None = None
     """What z3 said."""
     finding: Finding | None = None
@@ -68,7 +71,9 @@ class PairJob:
 
     def unknown(self, method: str, bound: float | None, timeout_s: float) -> None:
         """Settles the task: nothing was shown. `bound` is the margin that the checker proved."""
-        if self.smt == "confirmed":
+        if self.real_only:
+            why = "real-only witness: exact arithmetic refutes it at a point near which no float32 point does"
+        elif self.smt == "confirmed":
             why = "z3 proves it, the checker cannot re-prove it"
         elif self.refusal:
             why = f"not re-proved by the checker ({self.refusal})"
@@ -76,8 +81,11 @@ class PairJob:
             why = f"time limit of {timeout_s:g} s reached"
         else:
             why = self.limit or "no method left"
+        claim = self._claim(Verdict.UNKNOWN, method, bound)
         values = f"proved bound {_text(bound)}, smallest margin found {_text(self.attack)}"
-        self.finding = Finding(self._claim(Verdict.UNKNOWN, method, bound, reason=f"{why}: {values}"), None)
+        if claim.ratio is not None:
+            values += f", ratio {_text(claim.ratio)}"
+        self.finding = Finding(replace(claim, reason=f"{why}: {values}"), None)
 
     def _claim(self, verdict: Verdict, method: str, bound: float | None, **known: object) -> Claim:
         task, sign = self.task, -1.0 if self.bracket else 1.0
@@ -85,7 +93,8 @@ class PairJob:
             task.id, task.kind, task.subject, task.region.id, task.region.eps, task.region.label, verdict, method,
             margin=None if self.bracket else _finite(self.margin),
             bound=None if bound is None else _finite(sign * bound), attack=_finite(sign * self.attack),
-            delta=task.delta, elapsed_s=self.spent_s, smt=self.smt, smt_scale=None if self.smt is None else 1.0,
+            delta=task.delta, parameter=task.parameter, elapsed_s=self.spent_s,
+            smt=self.smt, smt_scale=None if self.smt is None else 1.0,
             **known,  # type: ignore[arg-type]
         )  # fmt: skip
 
@@ -96,12 +105,14 @@ def open_job(task: Task, num_outputs: int) -> PairJob:
     Raises: ConfigError for kinds that are no comparison and properties that do not fit.
     """
     prop = task.property
-    if task.kind == "top1_equivalent":
-        prop = prop or decides_like(num_outputs)
-    elif task.kind == "output_distance":
-        prop = prop or distance_at_most(task.delta or 0.0, num_outputs)
-    else:
-        raise ConfigError(f"task {task.id}: {task.kind} is not a comparison (top1_equivalent or output_distance)")
+    if task.kind not in (*PAIR_QUESTIONS, "vnnlib"):
+        raise ConfigError(f"task {task.id}: {task.kind} is not a comparison ({', '.join(PAIR_QUESTIONS)} or vnnlib)")
+    if prop is None:
+        try:
+            question = Question(task.kind, task.parameter)
+            prop = pair_property(question, num_outputs, label=task.region.label, delta=task.delta or 0.0)
+        except InputError as error:
+            raise ConfigError(f"task {task.id}: {error}") from None
     if prop.rows.shape[1] != 2 * num_outputs:
         raise ConfigError(f"task {task.id} needs a property over the {num_outputs} outputs of each network")
     return PairJob(task, prop, task.kind == "output_distance" and task.delta is None)

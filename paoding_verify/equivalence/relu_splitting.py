@@ -10,6 +10,7 @@ from paoding_verify.equivalence.reproof import prove_jobs
 from paoding_verify.equivalence.stages import try_witness
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.network.graph import LeakyRelu, Relu
 
 __all__ = ["split_relus"]
 
@@ -19,6 +20,8 @@ _SHARE = 0.8
 
 def split_relus(engines: PairEngines, job: PairJob) -> None:
     """Branch and bound on the ReLUs of f and g for one job; settles it if that decides it."""
+    if not any(isinstance(node.op, (Relu, LeakyRelu)) for network in engines.networks for node in network.nodes):
+        return
     config, region = engines.config, job.task.region
     hints = Certificate("differential", alignment=engines.alignment)
     with shared_time([job]):

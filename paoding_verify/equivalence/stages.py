@@ -10,7 +10,7 @@ from paoding_verify.attack import attack
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, shared_time
 from paoding_verify.evidence.certificate import Certificate, Slopes
-from paoding_verify.evidence.property import Property, decides_differently, predicts
+from paoding_verify.evidence.property import Property, broken_by, predicts
 from paoding_verify.network.graph import Float32Array
 from paoding_verify.regions import stack_boxes
 from paoding_verify.task import SearchConfig
@@ -59,29 +59,31 @@ def attack_differences(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
 def try_witness(engines: PairEngines, job: PairJob, point: Float32Array, method: str) -> None:
     """Settles the job if the point, or one near it, breaks its property in onnxruntime on both shipped files.
 
-    Top-1 equivalence counts as violated only if no class is among the largest of both: the property in its strict form
-    also fails at a tie, which two identical networks have as well.
+    Where the property fails and is not broken (top-1 equivalence at a tie, which two identical networks have as well),
+    the job stays open.
     """
     witness = find_witness(
         engines.networks, engines.programs, job.task.region, job.prop, point, seed=engines.config.seed
     )
     if witness is None:
         return
-    outputs = witness.outputs_original or (), witness.outputs_pruned or ()
-    if job.task.kind != "top1_equivalent" or decides_differently(*outputs):
+    if broken_by(job.prop, (*(witness.outputs_original or ()), *(witness.outputs_pruned or ()))):
         job.violated(method, witness)
     else:
         job.limit = "an attack found tied outputs, no different decision"
+        if job.task.parameter is not None:
+            job.limit = "an attack found a point where the property fails, but not clearly enough to refute it"
 
 
-def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> None:
-    """Both networks certified for the class they give the centre; only for jobs where these classes agree.
+def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> bool:
+    """Both networks certified for the class they give the centre; only for jobs of which that is a proof.
 
-    Plain CROWN is proved again from the class alone. Slopes of alpha-CROWN travel as those of a pair without alignment.
-    Where auto_LiRPA has no bounds, the joint bounds that follow have to do.
+    Returns whether there was such a job. Plain CROWN is proved again from the class alone; slopes of alpha-CROWN travel
+    as those of a pair without alignment. Where auto_LiRPA has no bounds, the joint bounds that follow have to do.
     """
-    if engines.single is None:
-        return
+    jobs = [job for job in jobs if _follows_from_label(job)]
+    if engines.single is None or not jobs:
+        return False
     with shared_time(jobs):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         wanted = [predicts(job.label or 0, engines.original.num_outputs) for job in jobs]
@@ -100,6 +102,7 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> No
                 job.certificate = Certificate("both-robust", label=job.label)
                 if any(slopes):
                     job.certificate = Certificate("differential", _pair_slopes(engines, job.prop, wanted[k], slopes))
+    return True
 
 
 def bound_jointly(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
@@ -113,6 +116,22 @@ def bound_jointly(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
             if estimate > job.estimate:
                 job.estimate = estimate
                 job.certificate = Certificate("differential", alignment=engines.alignment)
+
+
+def _follows_from_label(job: PairJob) -> bool:
+    """Whether both networks' robustness for the class that they give the centre proves the job's property."""
+    prop, width = job.prop, job.prop.rows.shape[1] // 2
+    if job.label is None or width < 2:
+        return False
+    places = {row.tobytes(): r for r, row in enumerate(prop.rows + 0.0) if prop.offsets[r] >= 0}
+    wanted = predicts(job.label, width).rows
+    rows = np.block([[wanted, np.zeros_like(wanted)], [np.zeros_like(wanted), wanted]])
+    proved = [places.get(row.tobytes(), -1) for row in rows]
+    if min(proved) < 0:
+        return False
+    values = np.full((1, len(prop.rows)), -1.0)
+    values[0, proved] = 1.0
+    return bool(prop.margins(values)[0] > 0)
 
 
 def _pair_slopes(engines: PairEngines, prop: Property, wanted: Property, slopes: Sequence[Slopes]) -> Slopes:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
 
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.verdict import Verdict
 
-__all__ = ["KINDS", "PAIR_KINDS", "Claim", "Finding", "Witness", "claim_id"]
+__all__ = ["KINDS", "PAIR_KINDS", "PAIR_QUESTIONS", "PARAMETERS", "Claim", "Finding", "Witness", "claim_id"]
 
-KINDS = ("top1_robust", "top1_equivalent", "output_distance", "vnnlib")
+KINDS = (
+    "top1_robust", "top1_equivalent", "output_distance", "topk_equivalent", "top1_confident", "top1_decided",
+    "margin_preserved", "vnnlib",
+)  # fmt: skip
 """top1_robust: the network gives the region's label everywhere. top1_equivalent: both networks have the same top
-class everywhere.
-output_distance: |f - g| stays below delta for every output (without delta: the claim brackets the maximum). vnnlib: no
-point of the box satisfies the specification's unsafe condition."""
-
+class everywhere. output_distance: |f - g| stays below delta for every output (without delta: the claim brackets the
+maximum). topk_equivalent: both have the same set of K largest outputs everywhere. top1_confident: wherever f's softmax
+confidence is at least T, both have the same top class. top1_decided: wherever f's margin is at least M, both have the
+same top class. margin_preserved: wherever f's margin for the region's label is positive, g's exceeds a share of it.
+vnnlib: no point of the box satisfies the specification's unsafe condition."""
 
 PAIR_KINDS = ("top1_equivalent", "output_distance")
 """What an audit asks about a pair on every region."""
+
+PAIR_QUESTIONS = KINDS[1:-1]
+"""What a comparison may ask about a pair on every region."""
+
+PARAMETERS = {
+    "topk_equivalent": "K, how many of the largest outputs",
+    "top1_confident": "T, the least softmax confidence, at least 0.5 and less than 1",
+    "top1_decided": "M, the least margin of f (logits), at least 0",
+    "margin_preserved": "the share of f's margin that g must exceed, at least 0 and less than 1",
+}
+"""Kinds that take a number, and what it says."""
 
 
 def claim_id(subject: str, kind: str, region: str) -> str:
@@ -40,6 +58,9 @@ class Witness:
 @dataclass(frozen=True)
 class Claim:
     """One statement, one region, one verdict."""
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("ratio",)
+    """Properties that every JSON form of a claim states as well."""
 
     id: str
     """Unique in its result, e.g. "pruned/top1_robust/r0007/eps0.01"."""
@@ -71,6 +92,8 @@ class Claim:
     delta, the largest |f - g| found."""
     delta: float | None = None
     """Threshold of output_distance."""
+    parameter: float | None = None
+    """The number that belongs to the kind, as PARAMETERS says; None for kinds that take none."""
     reason: str = ""
     """Why UNKNOWN, or what the error was."""
     elapsed_s: float | None = None
@@ -84,6 +107,21 @@ class Claim:
     smt_sampled: bool = False
     """Whether z3 was asked because the region was in the sample, drawn before any result was known; else it was the
     last resort for a claim that bounds left open."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Proved bound / attacked value; for output_distance both of |f - g|, so that 1 is a tight bracket.
+
+        None where one of them is missing or the quotient is not finite.
+        """
+        if self.bound is None or self.attack is None:
+            return None
+        proved, found = self.bound, self.attack
+        if self.delta is not None:
+            proved, found = self.delta - proved, self.delta - found
+        with suppress(ZeroDivisionError, OverflowError):
+            return proved / found if isfinite(proved / found) else None
+        return None
 
 
 @dataclass(frozen=True)

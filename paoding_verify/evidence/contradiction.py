@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 
+from paoding_verify.errors import InputError
 from paoding_verify.evidence.claim import Claim
-from paoding_verify.evidence.property import decides_like, exact_margin, predicts
+from paoding_verify.evidence.property import exact_margin
+from paoding_verify.evidence.question import property_of
 from paoding_verify.evidence.verdict import Verdict
 
 __all__ = ["contradictions"]
@@ -56,20 +57,15 @@ def _breaks(violated: Claim, certified: Claim) -> bool:
     """Whether the outputs that a witness states break a certified claim about the same region."""
     witness = violated.witness
     f, g = (witness.outputs_original, witness.outputs_pruned) if witness is not None else (None, None)
-    if certified.kind == "top1_robust":
-        outputs = {"original": f, "pruned": g}.get(certified.subject)
-        label = certified.label
-        if outputs is None or label is None or not 0 <= label < len(outputs) or len(outputs) < 2:
-            return False
-        return exact_margin(predicts(label, len(outputs)), outputs) <= 0
-    if f is None or g is None or len(f) != len(g) or not f:
+    stated = {"original": (f,), "pruned": (g,), "pair": (f, g)}.get(certified.subject, (None,))
+    halves = [half for half in stated if half]
+    if len(halves) < len(stated) or len({len(half) for half in halves}) > 1:
         return False
-    if certified.kind == "top1_equivalent":
-        return exact_margin(decides_like(len(f)), (*f, *g)) <= 0
-    limit = certified.bound if certified.delta is None else certified.delta
-    if certified.kind != "output_distance" or limit is None:
+    try:
+        prop = property_of(certified, len(halves[0]))
+    except InputError:
         return False
-    return max(abs(Fraction(a) - Fraction(b)) for a, b in zip(f, g, strict=True)) >= Fraction(limit)
+    return exact_margin(prop, [y for half in halves for y in half]) <= 0
 
 
 def _across(violated: Claim, proved: Sequence[Claim]) -> Iterator[str]:

@@ -4,6 +4,9 @@ A property is a conjunction of clauses, a clause is a disjunction of rows, a row
 strictly. For one network y is its output; for a pair y is the concatenation (f(x), g(x)). A property holds on a
 region if at every point of it every clause has a row that is positive. A sufficient proof: for each clause one row
 whose lower bound is positive.
+
+Where a property fails without being false (at ties, or between two linear limits of a condition that is not linear),
+`refuting` says in the same form what refutes it: every one of these clauses has a positive row.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, lru_cache
+from itertools import combinations
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +24,20 @@ import numpy.typing as npt
 from paoding_verify.errors import InputError
 
 __all__ = [
-    "Property", "PropertyRecord", "decides_differently", "decides_like", "distance_at_most", "exact_margin", "predicts",
+    "Clauses", "Property", "PropertyRecord", "broken_by", "decides_like", "difference_rows", "distance_at_most",
+    "exact_margin", "padded", "pair_index", "predicts", "surely_broken",
 ]  # fmt: skip
+
+Clauses = tuple[tuple[int, ...], ...]
+
+MAX_CLAUSES = 20_000
+"""Clauses that a property of top-k equivalence may have."""
+
+
+def padded(clauses: Sequence[Sequence[int]]) -> npt.NDArray[np.intp]:
+    """The clauses as rows of one table; shorter ones repeat their first row number. Shape: (clauses, longest)."""
+    longest = max(map(len, clauses))
+    return np.array([[*clause, *[clause[0]] * (longest - len(clause))] for clause in clauses], dtype=np.intp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +48,18 @@ class Property:
     """(R, outputs) coefficients."""
     offsets: npt.NDArray[np.float64]
     """(R,) constants."""
-    clauses: tuple[tuple[int, ...], ...]
+    clauses: Clauses
     """Row numbers; each clause needs one positive row at every point."""
+    refuting: Clauses = ()
+    """Outputs break the property if each of these clauses has a positive row; none: if the margin is at most 0."""
 
     def __post_init__(self) -> None:
         if self.rows.ndim != 2 or self.offsets.shape != (len(self.rows),):
             raise InputError(f"property rows {self.rows.shape} and offsets {self.offsets.shape} do not fit together")
         if not (np.isfinite(self.rows).all() and np.isfinite(self.offsets).all()):
             raise InputError("property coefficients must be finite")
-        if not self.clauses or any(not c or min(c) < 0 or max(c) >= len(self.rows) for c in self.clauses):
+        named = (*self.clauses, *self.refuting)
+        if not self.clauses or any(not c or min(c) < 0 or max(c) >= len(self.rows) for c in named):
             raise InputError("every clause of a property must name at least one of its rows")
 
     def values(self, outputs: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -52,7 +73,14 @@ class Property:
         Of row values it is the margin at a point; of row lower bounds it is a lower bound of the margin on the region.
         Shapes: (N, R) -> (N,).
         """
-        return np.asarray(np.min([values[:, list(clause)].max(axis=1) for clause in self.clauses], axis=0))
+        largest = values[:, self._table[:, 0]]
+        for column in self._table.T[1:]:
+            np.maximum(largest, values[:, column], out=largest)
+        return np.asarray(largest.min(axis=1))
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.intp]:
+        return padded(self.clauses)
 
 
 @dataclass(frozen=True)
@@ -75,24 +103,38 @@ class PropertyRecord:
         return Property(np.array(self.rows), np.array(self.offsets), self.clauses)
 
 
-def exact_margin(prop: Property, outputs: Sequence[float]) -> Fraction:
+def exact_margin(prop: Property, outputs: Sequence[float | Fraction]) -> Fraction:
     """The margin of a property at given outputs, free of rounding, so that none can make or hide a violation."""
+    return _least(_exact_values(prop, outputs), prop.clauses)
+
+
+def broken_by(prop: Property, outputs: Sequence[float | Fraction]) -> bool:
+    """Whether outputs break a property, told exactly; a tie alone does not break top-1 equivalence."""
+    values = _exact_values(prop, outputs)
+    return _least(values, prop.refuting) > 0 if prop.refuting else _least(values, prop.clauses) <= 0
+
+
+def surely_broken(prop: Property, lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]) -> bool:
+    """Whether all outputs for which the rows lie in [lower, upper] break the property. Shapes: (R,)."""
+    if prop.refuting:
+        return bool((lower[padded(prop.refuting)].max(axis=1) > 0).all())
+    return bool((upper[padded(prop.clauses)].max(axis=1) <= 0).any())
+
+
+def _exact_values(prop: Property, outputs: Sequence[float | Fraction]) -> list[Fraction]:
     exact = [Fraction(y) for y in outputs]
-    values = [
+    return [
         sum((Fraction(float(row[j])) * exact[j] for j in np.flatnonzero(row)), Fraction(float(offset)))
         for row, offset in zip(prop.rows, prop.offsets, strict=True)
     ]
-    return min(max(values[r] for r in clause) for clause in prop.clauses)
 
 
-def decides_differently(outputs_original: Sequence[float], outputs_pruned: Sequence[float]) -> bool:
-    """Whether no class is among the largest outputs of both networks.
-
-    This, and no tie, breaks top-1 equivalence: the property in its strict form also fails where two identical networks
-    are tied.
-    """
-    tops = [{k for k, y in enumerate(ys) if y == max(ys)} for ys in (outputs_original, outputs_pruned)]
-    return not tops[0] & tops[1]
+def _least(values: Sequence[Fraction], clauses: Clauses) -> Fraction:
+    """Min over clauses of max over rows. Compares ranks, because exact numbers are slow to compare."""
+    ordered = sorted(set(values))
+    places = {value: place for place, value in enumerate(ordered)}
+    ranks = np.array([places[value] for value in values])
+    return ordered[int(ranks[padded(clauses)].max(axis=1).min())]
 
 
 def predicts(label: int, num_outputs: int) -> Property:
@@ -109,28 +151,57 @@ def predicts(label: int, num_outputs: int) -> Property:
     return Property(rows, np.zeros(len(others)), tuple((r,) for r in range(len(others))))
 
 
-def decides_like(num_outputs: int) -> Property:
-    """f and g have the same strictly largest output: top-1 equivalence of a pair.
+@lru_cache(maxsize=8)
+def decides_like(num_outputs: int, k: int = 1) -> Property:
+    """The sets of the k largest outputs of f and of g are the same, and neither is tied with the rest: top-k
+    equivalence of a pair; for k = 1, both have the same strictly largest output.
 
-    One clause for each ordered pair of classes i != j, which excludes "i is a largest output of f and j is one of g":
-    one of f[k] - f[i] (k != i), g[k] - g[j] (k != j), (f[j] - g[j]) - (f[i] - g[i]) is positive. The last row holds
-    because its negation is implied by f[i] >= f[j] and g[j] >= g[i]. Ties are excluded too. Rows: f[k] - f[i], then
-    g[k] - g[j], then the differences, each ordered by (k, i) with k != i. Shapes: rows (3 * C * (C - 1), 2 * C).
+    A set S of k classes is a top set if no class outside of it has a larger output than one inside. One clause for each
+    ordered pair of sets S != T, which excludes "S is a top set of f and T is one of g": one of f[b] - f[a] (a in S, b
+    not), g[b] - g[a] (a in T, b not), (f[j] - g[j]) - (f[i] - g[i]) (i in S and not in T, j in T and not in S) is
+    positive. The last rows hold because their negation is implied by f[i] >= f[j] and g[j] >= g[i].
+    Broken only if no set is a top set of both: two identical networks with tied outputs still decide alike.
+    Rows: f[b] - f[a], then g[b] - g[a], then the differences, each ordered by (b, a) with b != a. Shapes: rows
+    (3 * C * (C - 1), 2 * C).
+    Raises: InputError if k is not between 1 and C - 1, or there are more than MAX_CLAUSES clauses with k > 1.
     """
-    pairs = [(k, i) for k in range(num_outputs) for i in range(num_outputs) if k != i]
-    index = {pair: r for r, pair in enumerate(pairs)}
-    single = np.zeros((len(pairs), num_outputs))
-    for r, (k, i) in enumerate(pairs):
-        single[r, k], single[r, i] = 1.0, -1.0
-    zero = np.zeros_like(single)
-    rows = np.block([[single, zero], [zero, single], [single, -single]])
-    n = len(pairs)
+    if not 1 <= k < num_outputs:
+        raise InputError(f"the {k} largest of {num_outputs} output(s) say nothing: k goes from 1 to {num_outputs - 1}")
+    count = comb(num_outputs, k)
+    if k > 1 and count * (count - 1) > MAX_CLAUSES:
+        raise InputError(
+            f"top-{k} equivalence of {num_outputs} classes needs {count * (count - 1)} clauses; at most {MAX_CLAUSES} "
+            "are handled: ask for a smaller k"
+        )
+    index = pair_index(num_outputs)
+    n, sets = len(index), list(combinations(range(num_outputs), k))
+    above = {s: [index[b, a] for b in range(num_outputs) if b not in s for a in s] for s in sets}
     clauses = []
-    for j, i in pairs:
-        of_f = [index[k, i] for k in range(num_outputs) if k != i]
-        of_g = [n + index[k, j] for k in range(num_outputs) if k != j]
-        clauses.append((*of_f, *of_g, 2 * n + index[j, i]))
-    return Property(rows, np.zeros(len(rows)), tuple(clauses))
+    for t in sets:
+        of_g = [n + r for r in above[t]]
+        for s in sets:
+            if s != t:
+                gone, new = sorted(set(s) - set(t)), sorted(set(t) - set(s))
+                clauses.append((*above[s], *of_g, *(2 * n + index[j, i] for j in new for i in gone)))
+    refuting = tuple((*above[s], *(n + r for r in above[s])) for s in sets)
+    rows = difference_rows(num_outputs)
+    return Property(rows, np.zeros(len(rows)), tuple(clauses), refuting)
+
+
+def pair_index(num_outputs: int) -> dict[tuple[int, int], int]:
+    """The number of every ordered pair (b, a) with b != a, in order."""
+    pairs = ((b, a) for b in range(num_outputs) for a in range(num_outputs) if b != a)
+    return {pair: r for r, pair in enumerate(pairs)}
+
+
+def difference_rows(num_outputs: int) -> npt.NDArray[np.float64]:
+    """f[b] - f[a], then g[b] - g[a], then (f[b] - g[b]) - (f[a] - g[a]), for every pair of `pair_index`."""
+    index = pair_index(num_outputs)
+    single = np.zeros((len(index), num_outputs))
+    for (b, a), r in index.items():
+        single[r, b], single[r, a] = 1.0, -1.0
+    zero = np.zeros_like(single)
+    return np.block([[single, zero], [zero, single], [single, -single]])
 
 
 def distance_at_most(delta: float, num_outputs: int) -> Property:

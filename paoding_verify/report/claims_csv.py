@@ -14,9 +14,9 @@ __all__ = ["COLUMNS", "render_csv"]
 
 COLUMNS = (
     "id", "kind", "subject", "region", "eps", "label", "verdict", "method", "semantics", "rechecked", "margin", "bound",
-    "attack", "delta", "reason", "smt", "smt_scale",
+    "attack", "ratio", "delta", "parameter", "reason", "smt", "smt_scale",
 )  # fmt: skip
-"""Columns, in order: fields of a claim."""
+"""Columns, in order: fields of a claim, and what follows from them."""
 
 
 def render_csv(result: AuditResult) -> str:

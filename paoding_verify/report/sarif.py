@@ -9,7 +9,7 @@ from paoding_verify.evidence.claim import KINDS, Claim
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.report.text import number, visible
-from paoding_verify.report.wording import KIND_NAMES
+from paoding_verify.report.wording import KIND_NAMES, claim_name
 
 __all__ = ["render_sarif"]
 
@@ -46,6 +46,8 @@ def _result(claim: Claim) -> dict[str, Any]:
         "margin": claim.margin,
         "eps": claim.eps,
         "delta": claim.delta,
+        "parameter": claim.parameter,
+        "ratio": claim.ratio,
     }
     properties: dict[str, Any] = {name: float(value) for name, value in figures.items() if value is not None}
     properties |= {"verdict": _word(claim), "method": visible(claim.method), "rechecked": claim.rechecked}
@@ -71,8 +73,7 @@ def _location(claim: Claim) -> dict[str, Any]:
 
 
 def _message(claim: Claim) -> str:
-    kind = KIND_NAMES.get(claim.kind, claim.kind)
-    what = visible(f"{_word(claim)}: {kind} of {claim.subject} on region {claim.region}")
+    what = visible(f"{_word(claim)}: {claim_name(claim)} of {claim.subject} on region {claim.region}")
     if claim.verdict is Verdict.VIOLATED:
         return f"{what}; margin of the witness {number(claim.attack)}."
     reason = visible(claim.reason) or "no reason given"

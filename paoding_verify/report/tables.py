@@ -13,7 +13,7 @@ from paoding_verify.evidence.pruning import StageMetrics
 from paoding_verify.evidence.result import AuditResult, Metric
 from paoding_verify.report.charts import Curve
 from paoding_verify.report.statistics import clopper_pearson
-from paoding_verify.report.wording import KIND_NAMES, MethodText, method_text, subject_name
+from paoding_verify.report.wording import MethodText, claim_name, method_text, subject_name
 
 __all__ = [
     "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "SmtRow", "StageRow", "curves", "distance_pairs", "flows",
@@ -149,7 +149,7 @@ def property_rows(result: AuditResult, *, by_radius: bool = True) -> tuple[Prope
     counts: dict[tuple[str, str, float | None, float | None], Counter[str]] = {}
     for claim in result.claims:
         radius = (claim.eps, claim.delta) if by_radius else (None, None)
-        key = (KIND_NAMES.get(claim.kind, claim.kind), subject_name(claim.subject, result), *radius)
+        key = (claim_name(claim), subject_name(claim.subject, result), *radius)
         counts.setdefault(key, Counter())[outcome_name(claim)] += 1
     return tuple(PropertyRow(*key, dict(found)) for key, found in counts.items())
 
@@ -159,7 +159,7 @@ def smt_rows(result: AuditResult, *, sampled: bool) -> tuple[SmtRow, ...]:
     counts: dict[tuple[str, float | None], Counter[str]] = {}
     for claim in result.claims:
         if claim.smt is not None and claim.smt_sampled is sampled:
-            key = (KIND_NAMES.get(claim.kind, claim.kind), claim.smt_scale)
+            key = (claim_name(claim), claim.smt_scale)
             counts.setdefault(key, Counter())[claim.smt] += 1
     return tuple(SmtRow(*key, n["confirmed"], n["refuted"], n["undecided"]) for key, n in counts.items())
 

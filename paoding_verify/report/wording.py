@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
+from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.pruning import HeldOut, PruneTrace
 from paoding_verify.evidence.result import AuditResult, RuleOutcome
 from paoding_verify.evidence.verdict import Outcome
@@ -15,6 +16,7 @@ __all__ = [
     "KIND_NAMES",
     "METHODS",
     "MethodText",
+    "claim_name",
     "decision",
     "explanation",
     "headline",
@@ -28,9 +30,20 @@ KIND_NAMES = {
     "top1_robust": "top-1 robustness",
     "top1_equivalent": "top-1 equivalence",
     "output_distance": "output distance",
+    "topk_equivalent": "top-k equivalence",
+    "top1_confident": "top-1 equivalence where confident",
+    "top1_decided": "top-1 equivalence where decided",
+    "margin_preserved": "preserved margin",
     "vnnlib": "VNN-LIB specification",
 }
 """Kind of claim -> its name in prose."""
+
+_WITH_PARAMETER = {
+    "topk_equivalent": "top-{:g} equivalence",
+    "top1_confident": "top-1 equivalence where the original's confidence is at least {:g}",
+    "top1_decided": "top-1 equivalence where the original's margin is at least {:g}",
+    "margin_preserved": "margin preserved to more than {:g} times the original's",
+}
 
 LARGE = 1e300
 MAX_RULE_CHARACTERS = 320
@@ -71,6 +84,13 @@ def method_text(name: str) -> MethodText:
     return METHODS.get(name, MethodText("No description is available for this engine.", "not stated"))
 
 
+def claim_name(claim: Claim) -> str:
+    """The kind of a claim in prose, with its parameter if it has one."""
+    if claim.parameter is not None and claim.kind in _WITH_PARAMETER:
+        return _WITH_PARAMETER[claim.kind].format(claim.parameter)
+    return KIND_NAMES.get(claim.kind, claim.kind)
+
+
 def subject_name(subject: str, result: AuditResult) -> str:
     """original, pruned or pair; where there is one network, it is the network."""
     return "network" if len(result.models) == 1 and subject == "original" else subject
@@ -84,9 +104,13 @@ def only_specifications(result: AuditResult) -> bool:
 def headline(result: AuditResult) -> str:
     """The title of the report for its mode."""
     if only_specifications(result):
-        return "Check of a network against its specification"
+        return f"Check of {_tested(result)} against {'its' if len(result.models) == 1 else 'their'} specification"
     titles = {"audit": "Audit of a pruned network", "certify": "Certification of a network"}
     return titles.get(result.mode, "Comparison of two networks")
+
+
+def _tested(result: AuditResult) -> str:
+    return "a network" if len(result.models) == 1 else "two networks"
 
 
 def decision(result: AuditResult) -> str:
@@ -125,6 +149,8 @@ def explanation(result: AuditResult) -> list[str]:
     }.get(result.mode, "This report checks whether two networks answer alike.")
     if only_specifications(result):
         what = "This report checks whether one network can do what its specification calls unsafe."
+        if len(result.models) == 2:
+            what = "This report checks whether two networks together can do what their specification calls unsafe."
         extent = "every input of a box that the specification describes"
     else:
         extent = "an original input together with all the ways in which it may change"

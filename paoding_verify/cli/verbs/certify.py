@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from paoding_verify.network.graph import Network
     from paoding_verify.task import Progress
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "run", "specification_answer"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
     if args.vnnlib and not args.json:
-        print(_answer(result))
+        print(specification_answer(result))
     return exit_code(result)
 
 
@@ -69,7 +69,7 @@ def _specification(network: Network, spec: Path, config: AuditConfig, progress: 
     return certify_model(network, regions, properties=properties, config=config, progress=progress)
 
 
-def _answer(result: AuditResult) -> str:
+def specification_answer(result: AuditResult) -> str:
     """unsat, unknown, or a witness in VNN-COMP form and then sat: the answer is the last line."""
     import numpy as np
 
@@ -78,6 +78,6 @@ def _answer(result: AuditResult) -> str:
 
     for claim in result.claims:
         if claim.witness is not None:
-            point, outputs = claim.witness.input, claim.witness.outputs_original or ()
-            return f"{write_witness(np.array(point), np.array(outputs))}\nsat"
+            outputs = (*(claim.witness.outputs_original or ()), *(claim.witness.outputs_pruned or ()))
+            return f"{write_witness(np.array(claim.witness.input), np.array(outputs))}\nsat"
     return "unsat" if all(claim.verdict is Verdict.CERTIFIED for claim in result.claims) else "unknown"

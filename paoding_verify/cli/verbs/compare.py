@@ -1,23 +1,52 @@
-"""`compare ORIGINAL PRUNED --data D --eps E --property top1|distance [--delta D]`."""
+"""`compare ORIGINAL PRUNED --data D --eps E --property P`, or `compare ORIGINAL PRUNED --vnnlib SPEC`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paoding_verify.cli import options
+from paoding_verify.cli.verbs.certify import specification_answer
+
+if TYPE_CHECKING:
+    from paoding_verify.auditing.config import AuditConfig
+    from paoding_verify.evidence.question import Question
+    from paoding_verify.evidence.result import AuditResult
+    from paoding_verify.network.graph import Network
+    from paoding_verify.task import Progress
 
 __all__ = ["configure", "run"]
 
-KINDS = {"top1": "top1_equivalent", "distance": "output_distance"}
+PROPERTIES = ("top1", "distance", "topk", "confident", "margin")
+OWNERS = {"delta": "distance", "k": "topk", "confidence": "confident", "min_margin": "confident", "share": "margin"}
+"""Option -> the property that it belongs to."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this verb."""
     parser.add_argument("original", metavar="ORIGINAL", help="the original network")
     parser.add_argument("pruned", metavar="PRUNED", help="the pruned network")
-    parser.add_argument("--property", choices=list(KINDS), help="what to ask (default: both)")
-    parser.add_argument("--delta", metavar="D", type=float, help="largest |f - g| allowed (default: it is bracketed)")
+    parser.add_argument("--vnnlib", metavar="SPEC", type=Path, help="a VNN-LIB 2.0 specification of both instead")
+    group = parser.add_argument_group("property")
+    group.add_argument("--property", choices=PROPERTIES, help="what to ask (default: top1 and distance)")
+    group.add_argument(
+        "--delta", metavar="D", type=float, help="distance: largest |f - g| allowed (default: it is bracketed)"
+    )
+    group.add_argument("--k", metavar="K", type=int, help="topk: the K largest outputs are the same set")
+    limit = group.add_mutually_exclusive_group()
+    limit.add_argument(
+        "--confidence", metavar="T", type=float,
+        help="confident: same top class wherever softmax gives the original's at least T",
+    )  # fmt: skip
+    limit.add_argument(
+        "--min-margin", metavar="M", type=float,
+        help="confident: same top class wherever the original's exceeds all others by M (logits)",
+    )  # fmt: skip
+    group.add_argument(
+        "--share", metavar="S", type=float,
+        help="margin: wherever the original's margin for the label is positive, PRUNED's exceeds S of it (default 0)",
+    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", metavar="PATH", type=Path, help="write the result: FILE.json, or a bundle folder"
     )
@@ -31,23 +60,68 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the summary; 0 if the comparison ran to its end."""
-    from paoding_verify.auditing.run import PAIR_KINDS, compare_models
+    """Prints the summary; for a specification the last line is unsat, sat (with its witness) or unknown."""
+    from paoding_verify.auditing.run import compare_models
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
     from paoding_verify.cli.output import place, store
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.summary import exit_code, print_result
-    from paoding_verify.errors import ConfigError
 
-    config = read_settings(args)
-    kinds = (KINDS[args.property],) if args.property else PAIR_KINDS
-    if args.delta is not None and "output_distance" not in kinds:
-        raise ConfigError("--delta is a threshold of --property distance")
+    config, questions = read_settings(args), _questions(args)
     with place(args, args.output) as draft:
         original, pruned = read_model(args.original, args), read_model(args.pruned, args, role="pruned")
-        regions, config = read_regions(original, args, config)
         with reporting(args.quiet) as progress:
-            result = compare_models(original, pruned, regions, kinds=kinds, config=config, progress=progress)
+            if args.vnnlib:
+                result = _specification((original, pruned), args.vnnlib, config, progress)
+            else:
+                regions, config = read_regions(original, args, config)
+                result = compare_models(original, pruned, regions, kinds=questions, config=config, progress=progress)
         written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
+    if args.vnnlib and not args.json:
+        print(specification_answer(result))
     return exit_code(result)
+
+
+def _questions(args: argparse.Namespace) -> list[Question]:
+    """What is asked. Raises: ConfigError for an option of another property, or one that is missing."""
+    from paoding_verify.errors import ConfigError, InputError
+    from paoding_verify.evidence.claim import PAIR_KINDS
+    from paoding_verify.evidence.question import Question
+
+    for option, owner in OWNERS.items():
+        asked = args.property == owner or (option == "delta" and args.property is None)
+        if getattr(args, option) is not None and not asked:
+            raise ConfigError(f"--{option.replace('_', '-')} belongs to --property {owner}")
+    if args.property is None:
+        return [Question(kind) for kind in PAIR_KINDS]
+    kind, parameter = {
+        "top1": ("top1_equivalent", None),
+        "distance": ("output_distance", None),
+        "topk": ("topk_equivalent", args.k),
+        "confident": ("top1_confident", args.confidence),
+        "margin": ("margin_preserved", args.share or 0.0),
+    }[args.property]
+    if args.min_margin is not None:
+        kind, parameter = "top1_decided", args.min_margin
+    if args.property in ("topk", "confident") and parameter is None:
+        needed = "--k K" if args.property == "topk" else "--confidence T or --min-margin M"
+        raise ConfigError(f"--property {args.property} needs {needed}")
+    try:
+        return [Question(kind, None if parameter is None else float(parameter))]
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _specification(
+    networks: tuple[Network, Network], spec: Path, config: AuditConfig, progress: Progress | None
+) -> AuditResult:
+    from dataclasses import replace
+
+    from paoding_verify.auditing.run import compare_specification
+    from paoding_verify.vnnlib_pair import read_pair_vnnlib
+
+    pairs = read_pair_vnnlib(spec, *networks)
+    boxes = "the box" if len(pairs) == 1 else f"all {len(pairs)} boxes"
+    config = replace(config, drawing=f"Nothing was drawn: {boxes} of the specification {spec.name}.")
+    return compare_specification(*networks, pairs, config=config, progress=progress)
