@@ -16,9 +16,10 @@ import numpy as np
 
 from paoding_verify.equivalence.alignment import find_alignment
 from paoding_verify.equivalence.engines import PairEngines
-from paoding_verify.equivalence.job import PairJob, open_job, shared_time
-from paoding_verify.equivalence.pair_splitting import MAX_FEATURES, split_pair
-from paoding_verify.equivalence.relu_splitting import split_relus
+from paoding_verify.equivalence.input_splitting import refine_by_inputs, split_inputs
+from paoding_verify.equivalence.job import PairJob, bracket_aim, open_job, shared_time
+from paoding_verify.equivalence.pair_splitting import MAX_FEATURES
+from paoding_verify.equivalence.relu_splitting import refine_by_relus, split_relus
 from paoding_verify.equivalence.reproof import prove_brackets, prove_jobs
 from paoding_verify.equivalence.stages import (
     attack_differences,
@@ -29,7 +30,6 @@ from paoding_verify.equivalence.stages import (
     try_witness,
 )
 from paoding_verify.errors import ConfigError
-from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import distance_at_most
 from paoding_verify.network.graph import Network
@@ -44,6 +44,8 @@ _ALIGNMENT_POINTS = 64
 """Centres on which units are matched if no alignment is given."""
 _SMT_SHARE = 0.5
 """Part of a task's remaining time that z3 may use."""
+_BRACKET_CASES = 256
+"""Cases, or sub-boxes, that refining one bracket may create: equal runs take equal steps whatever the clock says."""
 _SPOT_S = 20.0
 """Seconds for one spot check."""
 
@@ -103,7 +105,7 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
         attack_differences(engines, left)
     if jobs[0].bracket:
         bound_jointly(engines, jobs)
-        prove_brackets(engines, jobs, "differential-crown")
+        _settle_brackets(engines, jobs)
         return
     for bound_method in ("crown", "alpha-crown"):
         left = [job for job in open_jobs(jobs, config) if job.task.kind == "top1_equivalent" and job.label is not None]
@@ -118,7 +120,7 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
     for job in open_jobs(jobs, config):
         if prod(engines.original.input_shape) <= MAX_FEATURES:
             method = "input-splitting"
-            _split(engines, job)
+            split_inputs(engines, job)
         if job.finding is None and job.spent_s < config.timeout_s:
             method = "relu-splitting"
             split_relus(engines, job)
@@ -127,23 +129,19 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 
-def _split(engines: PairEngines, job: PairJob) -> None:
-    """Input splitting of one job; settles it if that decides it."""
-    config, region = engines.config, job.task.region
-    with shared_time([job]):
-        outcome = split_pair(
-            engines, (region.lower, region.upper), job.prop, max_leaves=config.max_leaves,
-            limit_s=config.timeout_s - job.spent_s,
-        )  # fmt: skip
-        job.limit = outcome.limit or job.limit
-        if outcome.point is not None:
-            try_witness(engines, job, outcome.point, "input-splitting")
-    if outcome.decided:
-        best = job.certificate
-        job.certificate = Certificate("differential", split=outcome.split, alignment=engines.alignment)
-        prove_jobs(engines, [job], "input-splitting")
-        if job.finding is None:
-            job.certificate = best
+def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
+    """Refines what is worth it, by a number of cases that no clock decides, and lets the checker find the bounds."""
+    num_cases = min(engines.config.max_leaves, _BRACKET_CASES)
+    by_method: dict[str, list[PairJob]] = defaultdict(list)
+    few_features = prod(engines.original.input_shape) <= MAX_FEATURES
+    for job in jobs:
+        method = "differential-crown"
+        if bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
+            method = "input-splitting" if few_features else "relu-splitting"
+            (refine_by_inputs if few_features else refine_by_relus)(engines, job, num_cases)
+        by_method[method].append(job)
+    for method, some in by_method.items():
+        prove_brackets(engines, some, method)
 
 
 def _ask_z3(engines: PairEngines, job: PairJob) -> None:
