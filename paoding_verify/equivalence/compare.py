@@ -32,8 +32,8 @@ from paoding_verify.equivalence.stages import (
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import distance_at_most
-from paoding_verify.network.graph import Network
-from paoding_verify.regions import float32_interior
+from paoding_verify.network.graph import Array, Network
+from paoding_verify.regions import Region, float32_interior
 from paoding_verify.task import Progress, SearchConfig, Task
 
 __all__ = ["compare"]
@@ -41,10 +41,10 @@ __all__ = ["compare"]
 _BATCH = 32
 """Tasks that go through the cascade together."""
 _ALIGNMENT_POINTS = 64
-"""Centres on which units are matched if no alignment is given."""
+"""Centres, and as many other points, on which units are matched if no alignment is given."""
 _SMT_SHARE = 0.5
 """Part of a task's remaining time that z3 may use."""
-_BRACKET_CASES = 256
+_BRACKET_CASES = 128
 """Cases, or sub-boxes, that refining one bracket may create: equal runs take equal steps whatever the clock says."""
 _SPOT_S = 20.0
 """Seconds for one spot check."""
@@ -73,8 +73,7 @@ def compare(
         )
     jobs = [open_job(task, original.num_outputs) for task in tasks]
     if alignment is None and jobs:
-        centres = np.stack([job.task.region.centre for job in jobs[:_ALIGNMENT_POINTS]])
-        alignment = find_alignment(original, pruned, centres)
+        alignment = find_alignment(original, pruned, _matching_points([job.task.region for job in jobs], config.seed))
     engines = PairEngines(original, pruned, alignment, config)
     sample = _sample(jobs, config)
     groups: dict[object, list[PairJob]] = defaultdict(list)
@@ -132,14 +131,15 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
 def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
     """Refines what is worth it, by a number of cases that no clock decides, and lets the checker find the bounds."""
     num_cases = min(engines.config.max_leaves, _BRACKET_CASES)
-    by_method: dict[str, list[PairJob]] = defaultdict(list)
     few_features = prod(engines.original.input_shape) <= MAX_FEATURES
     for job in jobs:
-        method = "differential-crown"
         if bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
-            method = "input-splitting" if few_features else "relu-splitting"
             (refine_by_inputs if few_features else refine_by_relus)(engines, job, num_cases)
-        by_method[method].append(job)
+    by_method: dict[str, list[PairJob]] = defaultdict(list)
+    for job in jobs:
+        hints = job.certificate
+        splits = "input-splitting" if hints and hints.split else "relu-splitting" if hints and hints.shares else ""
+        by_method[splits or "differential-crown"].append(job)
     for method, some in by_method.items():
         prove_brackets(engines, some, method)
 
@@ -161,6 +161,17 @@ def _ask_z3(engines: PairEngines, job: PairJob) -> None:
             job.limit = "exact arithmetic refutes it at a point where onnxruntime on the shipped files does not"
             low, high = float32_interior(region.lower, region.upper)
             try_witness(engines, job, np.clip(answer.point.astype(np.float32), low, high), "smt")
+
+
+def _matching_points(regions: Sequence[Region], seed: int) -> Array:
+    """Inputs on which units are told apart: of few regions the centres alone would not do.
+
+    Centres, then as many points of the range that all features of all regions span together.
+    """
+    centres = np.stack([region.centre for region in regions[:_ALIGNMENT_POINTS]]).astype(np.float64)
+    low, high = min(region.lower.min() for region in regions), max(region.upper.max() for region in regions)
+    anywhere = np.random.default_rng(seed).uniform(low, high, (_ALIGNMENT_POINTS, *centres.shape[1:]))
+    return np.concatenate([centres, anywhere])
 
 
 def _sample(jobs: Sequence[PairJob], config: SearchConfig) -> set[str]:

@@ -7,7 +7,7 @@ import time
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, bracket_aim, shared_time
 from paoding_verify.equivalence.pair_splitting import split_pair
-from paoding_verify.equivalence.reproof import prove_jobs
+from paoding_verify.equivalence.reproof import keep_better, prove_jobs
 from paoding_verify.equivalence.stages import try_witness
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import distance_at_most
@@ -55,5 +55,6 @@ def refine_by_inputs(engines: PairEngines, job: PairJob, max_leaves: int) -> Non
             left -= outcome.num_leaves
             job.attack = min(job.attack, outcome.attack - aim)
             if outcome.point is None:
-                job.certificate = Certificate("differential", split=outcome.split, alignment=engines.alignment)
+                certificate = Certificate("differential", split=outcome.split, alignment=engines.alignment)
+                keep_better(engines, job, certificate)
                 return

@@ -8,7 +8,7 @@ from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.checker.branching import root_state
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, bracket_aim, shared_time
-from paoding_verify.equivalence.reproof import prove_jobs
+from paoding_verify.equivalence.reproof import keep_better, prove_jobs
 from paoding_verify.equivalence.stages import try_witness
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
@@ -69,7 +69,7 @@ def refine_by_relus(engines: PairEngines, job: PairJob, max_leaves: int) -> None
             left -= outcome.num_leaves
             job.attack = min(job.attack, outcome.attack - aim)
             if outcome.point is None:
-                job.certificate = _certificate(engines, outcome)
+                keep_better(engines, job, _certificate(engines, outcome))
                 return
 
 
