@@ -156,7 +156,7 @@ def test_few_inputs_are_split() -> None:
     f = dense_net(5, (2, 12, 12, 3))
     g = perturbed(f, 6, 0.01)
     (box,) = regions(f, 0.5, 1)
-    delta = 1.5 * float(differences(f, g, box).max())
+    delta = 1.1 * float(differences(f, g, box).max())
     (task,) = tasks([box], "output_distance", delta)
     (finding,) = compare(f, g, [task], CONFIG)
     assert finding.claim.method == "input-splitting"
