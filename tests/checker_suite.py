@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from paoding_verify.evidence.certificate import Certificate, Split
-from paoding_verify.evidence.property import Property, decides_like, distance_at_most
+from paoding_verify.evidence.property import Property, decides_like, distance_at_most, predicts
 from paoding_verify.network.evaluate import evaluate, evaluate_all, evaluate_op, pool_windows
 from paoding_verify.network.graph import (
     Affine,
@@ -295,6 +295,57 @@ def garbage_slopes(checker: Checker) -> None:
             assert (found[0] <= truth + 1e-12).all()
 
 
+def garbage_shares(checker: Checker) -> None:
+    """Whatever slopes and shares the certificate of a pair holds, bounds stay below the truth."""
+    f, g, kept = truncated(7)
+    cases = [(f, g, kept)]
+    for k, f in enumerate((dense_net(0), residual_net(1))):
+        cases.append((f, perturbed(f, k, 1e-2), tuple(tuple(range(n)) for n in f.num_units)))
+    for seed, (f, g, alignment) in enumerate(cases):
+        rng = np.random.default_rng(seed)
+        centre = rng.uniform(size=(1, *f.input_shape))
+        lower, upper = centre - 0.3, centre + 0.3
+        half = np.eye(f.num_outputs)
+        rows = np.vstack([np.hstack([half, -half]), np.hstack([-half, half])])
+        points = np.where(rng.random(size=(200, *centre.shape[1:])) < 0.5, lower, upper)
+        truth = (np.concatenate([evaluate(f, points), evaluate(g, points)], axis=1) @ rows.T).min(axis=0)
+        start = len(f.nodes) + len(g.nodes)
+        for trial in range(2):
+            hints: list[dict[tuple[int, int], np.ndarray]] = [{}, {}]
+            for k in g.activations:
+                shape = 1 if trial % 2 else len(rows), int(np.prod(g.shapes[k + 1]))
+                for each in hints:
+                    each[start, len(f.nodes) + k] = rng.integers(0, 256, shape).astype(np.uint8)
+            for semantics in ("real", "float32"):
+                found = checker["differential"].pair_lower_bounds(
+                    f, g, lower, upper, rows, np.zeros(len(rows)), alignment=alignment, semantics=semantics,
+                    slopes=[hints[0]], shares=[hints[1]],
+                )  # fmt: skip
+                assert (found[0] <= truth + 1e-12).all(), f"case {seed} {trial} {semantics}"
+
+
+def damaged_shares(checker: Checker) -> None:
+    """Shares that belong to no unit or row, or are no bytes, are refused; a network alone has none."""
+    f = dense_net(0)
+    units, rows = tuple(tuple(range(n)) for n in f.num_units), 2 * f.num_outputs
+    node, start = len(f.nodes) + f.activations[0], 2 * len(f.nodes)
+    lower, prop = np.zeros((1, *f.input_shape)), distance_at_most(1.0, f.num_outputs)
+    good = np.zeros((rows, f.num_units[0]), dtype=np.uint8)
+    for key, table, fits in (
+        ((start, node), good, True), ((start, node), good[:, 1:], False), ((start, node), good[1:], False),
+        ((start, node), good.astype(np.float64), False), ((start, node + 1), good, False),
+    ):  # fmt: skip
+        certificate = Certificate("differential", alignment=units, shares={key: table})
+        (proof,) = checker["prove"].prove([f, f], lower, lower, [prop], [certificate], semantics="real")
+        assert proof.proved is fits
+        assert proof.damaged is not fits
+    for kind, label, networks in (("both-robust", 0, [f, f]), ("crown", None, [f])):
+        wanted = prop if len(networks) == 2 else predicts(0, f.num_outputs)
+        certificate = Certificate(kind, label=label, shares={(start, node): good})
+        (proof,) = checker["prove"].prove(networks, lower, lower, [wanted], [certificate], semantics="real")
+        assert proof.damaged
+
+
 def slopes_are_clipped(checker: Checker) -> None:
     """relu(z) - 3 (z + 5) + 15 on [-1, 1] is -2 at z = 1; a slope of 3 would prove more."""
     first = Dense(np.array([[1.0], [1.0]]), np.array([0.0, 5.0]))
@@ -358,6 +409,7 @@ def folded_far_out(checker: Checker) -> None:
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, first_layer_differences, pairs_that_cancel, labels, garbage_slopes,
+    garbage_shares, damaged_shares,
     values_enclosed, traps_are_refused, float32_runs, sampled_points, pairs,
     folded_far_out, images_of_other_shapes,
 )  # fmt: skip

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from paoding_verify.attack import attack
-from paoding_verify.bounds.branching import search_cases
-from paoding_verify.bounds.case_bounds import CaseBounder
+from paoding_verify.bounds.branching import CaseOutcome, search_cases
+from paoding_verify.bounds.case_bounds import CaseBounder, Lines
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.bounds.differential import PairBounder
 from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases, root_state
@@ -91,12 +91,18 @@ def test_search_and_checker_compute_the_same_bounds():
         found = bounder.bound(
             torch.as_tensor(prop.rows).repeat(len(leaves), 1), torch.full((len(leaves),), 0.5, dtype=torch.float64),
             bounder.intervals(places, len(leaves)),
-            places.spread(places.table([leaf.multipliers for leaf in leaves])), {},
+            places.spread(places.table([leaf.multipliers for leaf in leaves])), Lines(),
         ).lower.numpy()  # fmt: skip
         with np.errstate(all="ignore"):
             checked = bound_leaves(state, leaves, prop, "float32")
         alive = np.isfinite(checked)
         np.testing.assert_allclose(found[alive], checked[alive], atol=1e-6)
+
+
+def certificate_of(outcome: CaseOutcome, alignment: tuple[tuple[int, ...], ...]) -> Certificate:
+    return Certificate(
+        "differential", outcome.slopes, alignment=alignment, shares=outcome.shares, trees=outcome.trees
+    )  # fmt: skip
 
 
 def test_pairs():
@@ -117,7 +123,7 @@ def test_pairs():
         prop = distance_at_most(0.3 * seen + 0.7 * bound, 3)
         outcome = search([f, g], box, prop, certificate=hints)
         assert outcome.decided, outcome.limit
-        certificate = Certificate("differential", outcome.slopes, alignment=alignment, trees=outcome.trees)
+        certificate = certificate_of(outcome, alignment)
         for semantics in ("real", "float32"):
             boxes = [np.stack([end, end]) for end in box]
             proof, plain = prove([f, g], *boxes, [prop, prop], [certificate, hints], semantics=semantics)
@@ -157,7 +163,7 @@ def test_top_one_equivalence():
         assert outcome.decided or outcome.point is not None, outcome.limit
         if outcome.decided:
             decided += 1
-            certificate = Certificate("differential", outcome.slopes, alignment=alignment, trees=outcome.trees)
+            certificate = certificate_of(outcome, alignment)
             assert margin_by_cases([f, g], *box, prop, certificate, "float32") > 0
             points = rng.uniform(*box, size=(500, 6))
             assert (evaluate(f, points).argmax(axis=1) == evaluate(g, points).argmax(axis=1)).all()

@@ -65,6 +65,8 @@ MUTANTS = [
     ("alignment", "if any(mine[1:] != other[1:]", "if any(mine[2:] != other[2:] and False"),
     ("alignment", "weight[np.ix_(out, inp)] = g.weight", "weight[: len(out), : len(inp)] = g.weight"),
     ("differential", "m = positive * below.upper_slope[here] + negative * above.upper_slope[here]", "m = positive * above.upper_slope[here] + negative * below.upper_slope[here]"),
+    ("prove", "check_slopes(program, certificate.shares, len(prop.rows))", "pass"),
+    ("prove", "if certificate.slopes or certificate.shares:\n            raise", "if certificate.slopes:\n            raise"),
     ("differential", "- dot(positive, below.upper_shift[here])", "+ dot(positive, below.upper_shift[here])"),
     ("differential", "rows.give(z_g, -m, state.values)", "rows.give(z_g, m, state.values)"),
     ("differential", "error = up(f.error + g.error)", "error = 0.0 * f.error"),

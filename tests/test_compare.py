@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paoding_verify.bounds.differential import PairBounder
 from paoding_verify.checker.prove import Proof, prove
 from paoding_verify.equivalence import reproof
 from paoding_verify.equivalence.compare import compare
@@ -24,6 +25,7 @@ from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import Region
 from paoding_verify.task import SearchConfig, Task
+from paoding_verify.vnnlib import read_vnnlib
 from tests.networks import chain, conv_net, dense_net, pooled_net, residual_net
 from tests.pairs import identity_alignment, perturbed, without_units
 
@@ -154,13 +156,32 @@ def test_few_inputs_are_split() -> None:
     f = dense_net(5, (2, 12, 12, 3))
     g = perturbed(f, 6, 0.01)
     (box,) = regions(f, 0.5, 1)
-    delta = 1.5 * float(differences(f, g, box).max())
+    delta = 1.1 * float(differences(f, g, box).max())
     (task,) = tasks([box], "output_distance", delta)
     (finding,) = compare(f, g, [task], CONFIG)
     assert finding.claim.method == "input-splitting"
     assert finding.certificate is not None
     assert finding.certificate.split is not None
     check(f, g, task, finding)
+
+
+@pytest.mark.parametrize(("sizes", "radius", "method"), [((2, 12, 12, 3), 0.5, "input"), ((10, 12, 8, 2), 0.1, "relu")])
+def test_brackets_are_refined_by_cases(sizes: tuple[int, ...], radius: float, method: str) -> None:
+    f = dense_net(5, sizes)
+    g = perturbed(f, 6, 0.01)
+    (box,) = regions(f, radius, 1)
+    (task,) = tasks([box], "output_distance")
+    (finding,) = compare(f, g, [task], replace(CONFIG, timeout_s=30))
+    check(f, g, task, finding)
+    whole = PairBounder(f, g, identity_alignment(f)).distance(box.lower[None], box.upper[None])[0]
+    assert finding.claim.method == f"{method}-splitting"
+    assert finding.claim.bound is not None
+    assert finding.claim.attack is not None
+    assert finding.claim.bound - finding.claim.attack < 0.8 * (whole - finding.claim.attack)
+    (coarse,) = compare(f, g, [task], replace(CONFIG, timeout_s=30, max_leaves=2))
+    check(f, g, task, coarse)
+    assert coarse.claim.bound is not None
+    assert finding.claim.bound < coarse.claim.bound <= whole * 1.01
 
 
 def test_a_time_limit_leaves_unknown_with_a_bracket() -> None:
@@ -242,3 +263,23 @@ def test_joint_bounds_are_close_to_the_attack_on_a_real_pair(data_dir: Path) -> 
         assert finding.claim.bound is not None
         assert finding.claim.attack is not None
         assert finding.claim.bound < 3 * finding.claim.attack
+
+
+@pytest.mark.realdata
+def test_weights_in_half_precision_are_decided_over_a_whole_property(data_dir: Path) -> None:
+    """ACAS Xu 1_1 and itself with 16-bit weights, on the box of property 1, distance .05."""
+    f = load_network(data_dir / "models" / "acasxu_1_1.onnx")
+    nodes = []
+    for node in f.nodes:
+        op = node.op
+        if isinstance(op, Dense):
+            weight, bias = (a.astype(np.float16).astype(np.float64) for a in (op.weight, op.bias))
+            op = replace(op, weight=weight, bias=bias)
+        nodes.append(replace(node, op=op))
+    g = Network(f.input_shape, tuple(nodes))
+    ((box, _),) = read_vnnlib(data_dir / "specs" / "acasxu_prop1.vnnlib", f.input_shape, f.num_outputs)
+    (task,) = tasks([box], "output_distance", 0.05)
+    (finding,) = compare(f, g, [task], replace(CONFIG, timeout_s=120, max_leaves=5000))
+    assert finding.claim.verdict is Verdict.CERTIFIED
+    assert finding.claim.method == "input-splitting"
+    assert finding.claim.semantics == ("real", "float32")

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from paoding_verify.attack import attack
-from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds
+from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Lines
 from paoding_verify.bounds.case_duals import best_multipliers
+from paoding_verify.bounds.case_lines import as_tables, improve_lines
 from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree
 from paoding_verify.checker.backward import State
 from paoding_verify.evidence.certificate import ReluTree, Slopes
@@ -52,12 +53,17 @@ _ROOM = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class CaseOutcome:
-    """What the search found: trees for all clauses that are not positive at once, a point, or a reason why neither."""
+    """What the search found: trees for all clauses that are not positive at once, a point, or a reason why neither.
+
+    Trees that do not decide are there too: what they prove is no less than what bounds of the whole region prove.
+    """
 
     decided: bool
     trees: tuple[ReluTree, ...] = ()
     slopes: Slopes = field(default_factory=dict)
     """Lower slopes of the property's rows that go with the trees."""
+    shares: Slopes = field(default_factory=dict)
+    """Of a pair: shares of twin units that go with them."""
     point: Float32Array | None = None
     """(*input_shape) a point of the box with margin <= 0."""
     attack: float = np.inf
@@ -85,8 +91,8 @@ class _Search:
     def __init__(self, networks: Sequence[Network], bounder: CaseBounder, prop: Property) -> None:
         self._networks, self._b, self._prop = networks, bounder, prop
         self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
-        self._slopes: dict[int, torch.Tensor] = {}
-        """Step -> (rows, units) lower slopes on the whole region."""
+        self._lines = Lines()
+        """Of every row on the whole region."""
         self._batches = 0
 
     def run(self, max_leaves: int, deadline: float) -> CaseOutcome:
@@ -94,9 +100,9 @@ class _Search:
         pending, outcome = list(roots), CaseOutcome(False, num_leaves=len(roots))
         while pending:
             if time.monotonic() > deadline:
-                return replace(outcome, limit=f"ReLU splitting stopped after {outcome.num_leaves} cases")
+                return self._with_trees(outcome, roots, f"ReLU splitting stopped after {outcome.num_leaves} cases")
             if outcome.num_leaves >= max_leaves:
-                return replace(outcome, limit=f"ReLU splitting reached {outcome.num_leaves} cases")
+                return self._with_trees(outcome, roots, f"ReLU splitting reached {outcome.num_leaves} cases")
             pending.sort(key=lambda case: case.bound, reverse=True)
             pending, batch = pending[:-_BATCH], pending[-_BATCH:]
             found = self._bound(batch)
@@ -109,14 +115,18 @@ class _Search:
                 return replace(outcome, point=point)
             fixed, open_cases = self._sorted_by_units(batch, undecided, found)
             if not all(self._solve(case) for case in fixed):
-                return replace(outcome, limit="ReLU splitting has no unit left to split")
+                return self._with_trees(outcome, roots, "ReLU splitting has no unit left to split")
             pending += fixed
             if open_cases:
                 scores = {k: s[open_cases] for k, s in found.scores.items()}
                 pending += self._split([batch[n] for n in open_cases], scores)
             outcome = replace(outcome, num_leaves=outcome.num_leaves + len(open_cases))
+        return self._with_trees(replace(outcome, decided=True), roots)
+
+    def _with_trees(self, outcome: CaseOutcome, roots: Sequence[Case], limit: str = "") -> CaseOutcome:
         trees = tuple(as_tree(root, self._b.program) for root in roots)
-        return replace(outcome, decided=True, trees=trees, slopes=self._tables())
+        slopes, shares = as_tables(self._lines, self._b.program)
+        return replace(outcome, trees=trees, slopes=slopes, shares=shares, limit=limit)
 
     def _solve(self, case: Case) -> bool:
         """Gives a case in which everything is linear its best multipliers; False if it had them already."""
@@ -147,13 +157,13 @@ class _Search:
     def _roots(self) -> list[Case]:
         """A case for every clause that is not positive on the whole region."""
         intervals = self._b.intervals(Places([()] * len(self._rows), self._b.units), len(self._rows))
-        self._slopes = {k: (z.upper >= -z.lower).to(torch.float64) for k, z in intervals.z.items()}
+        self._lines = self._b.default_lines(intervals)
         with torch.no_grad():
-            bounds = self._b.bound(self._rows, self._offsets, intervals, {}, self._slopes).lower.numpy()
+            bounds = self._b.bound(self._rows, self._offsets, intervals, {}, self._lines).lower.numpy()
         best = self._best_rows(bounds, _ROOT_ROWS)
         wanted = sorted({row for clause, rows in best.items() for row in rows if not _positive(bounds[rows[0]])})
         if wanted:
-            bounds[wanted] = self._optimise_slopes(torch.tensor(wanted))
+            bounds[wanted] = self._improve(torch.tensor(wanted))
         best = self._best_rows(bounds, _ROWS)
         return [
             Case(clause, rows, bound=float(bounds[rows[0]]))
@@ -169,27 +179,15 @@ class _Search:
             for number, clause in enumerate(clauses)
         }
 
-    def _optimise_slopes(self, numbers: torch.Tensor) -> Array:
-        """Improves the lower slopes of some rows on the whole region; their bounds. Shapes: (n,) -> (n,)."""
-        question = self._question([()] * len(numbers), numbers)
-        alpha = {k: a[numbers].requires_grad_() for k, a in self._slopes.items()}
-        best = torch.full((len(numbers),), -torch.inf, dtype=torch.float64)
-        optimiser = torch.optim.Adam([*alpha.values(), torch.zeros(1, requires_grad=True)], lr=_RATE)
-        for _ in range(_ROOT_STEPS):
-            # Rounded as they will be in a certificate; the gradient passes straight through.
-            rounded = {k: a + (_rounded(a.detach()) - a.detach()) for k, a in alpha.items()}
-            found = question.bound(question.places.table([]), rounded).lower
-            better = found.detach() > best
-            best = torch.where(better, found.detach(), best)
-            for k, a in alpha.items():
-                self._slopes[k][numbers[better]] = _rounded(a.detach()[better])
-            if not found.requires_grad:
-                break
-            optimiser.zero_grad()
-            (-found.sum()).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            for a in alpha.values():
-                a.data.clamp_(0.0, 1.0)
+    def _improve(self, numbers: torch.Tensor) -> Array:
+        """Better lines of some rows on the whole region; their bounds. Shapes: (n,) -> (n,)."""
+        intervals = self._b.intervals(Places([()] * len(numbers), self._b.units), len(numbers))
+        best, lines = improve_lines(
+            self._b, self._rows[numbers], self._offsets[numbers], intervals, self._lines.of(numbers), steps=_ROOT_STEPS
+        )  # fmt: skip
+        for mine, better in ((self._lines.slopes, lines.slopes), (self._lines.shares, lines.shares)):
+            for k, table in better.items():
+                mine[k][numbers] = table
         return best.numpy()
 
     def _bound(self, cases: Sequence[Case]) -> CaseBounds:
@@ -296,15 +294,6 @@ class _Search:
                 margin, point = float(found.margin.min()), found.points[int(found.margin.argmin())]
         return margin, point
 
-    def _tables(self) -> Slopes:
-        """Slopes in the form of a certificate."""
-        program = self._b.program
-        tables = {}
-        for k, slopes in self._slopes.items():
-            values, kept = np.rint(slopes.numpy() * 255).astype(np.uint8), program.steps[k].kept
-            tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
-        return tables
-
 
 class _Question:
     """Bounds of one row on each of n cases, as a function of the multipliers."""
@@ -313,18 +302,12 @@ class _Question:
         self.places, self._bounder = places, search._b
         self._rows, self._offsets = search._rows[numbers], search._offsets[numbers]
         self._intervals = search._b.intervals(places, len(numbers))
-        self._alpha = {k: a[numbers] for k, a in search._slopes.items()}
+        self._lines = search._lines.of(numbers)
 
-    def bound(self, betas: torch.Tensor, alpha: dict[int, torch.Tensor] | None = None) -> CaseBounds:
-        """alpha: slopes instead of those that the search has settled. Shapes: (n, depth)."""
-        credit, alpha = self.places.spread(betas), self._alpha if alpha is None else alpha
-        return self._bounder.bound(self._rows, self._offsets, self._intervals, credit, alpha)
+    def bound(self, betas: torch.Tensor) -> CaseBounds:
+        """Shapes: (n, depth)."""
+        return self._bounder.bound(self._rows, self._offsets, self._intervals, self.places.spread(betas), self._lines)
 
 
 def _positive(bound: float) -> bool:
     return bound > _ROOM * (1.0 + abs(bound))
-
-
-def _rounded(slopes: torch.Tensor) -> torch.Tensor:
-    """To multiples of 1/255, as certificates hold them."""
-    return torch.round(slopes * 255) / 255.0

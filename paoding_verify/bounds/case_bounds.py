@@ -7,7 +7,7 @@ Source: Wang et al., arXiv 2103.06624.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from paoding_verify.checker.differential import Twins
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
-__all__ = ["IDLE", "CaseBounder", "CaseBounds", "Intervals"]
+__all__ = ["IDLE", "CaseBounder", "CaseBounds", "Intervals", "Lines"]
 
 IDLE = 1e-9
 """Cost given to unstable units that do not matter for the bound at hand, per distance that they reach beyond zero."""
@@ -34,6 +34,21 @@ class Intervals:
     """By step, for those that can be split."""
     differences: dict[int, Interval]
     """z_f - z_g of twins, by step of g."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Which of the valid lines are used. Shapes: (n, units), every number in [0, 1]."""
+
+    slopes: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Step -> lower slopes of its unstable units."""
+    shares: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Step of g -> how much of each pair of twin units is bounded as a difference."""
+
+    def of(self, numbers: torch.Tensor) -> Lines:
+        """The lines of some rows or cases."""
+        slopes, shares = ({k: x[numbers] for k, x in each.items()} for each in (self.slopes, self.shares))
+        return Lines(slopes, shares)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,25 +113,34 @@ class CaseBounder:
             differences[g] = d
         return Intervals(z, differences)
 
+    def default_lines(self, intervals: Intervals) -> Lines:
+        """Lower slopes that leave the smaller triangle; differences where their lines are closer together."""
+        z, program = intervals.z, self.program
+        slopes = {k: (ends.upper >= -ends.lower).to(torch.float64) for k, ends in z.items()}
+        shares = {
+            g: Coupling(z[program.twins[g + 1] - 1], z[g], d).share for g, d in intervals.differences.items()
+        }  # fmt: skip
+        return Lines(slopes, shares)
+
     def bound(
         self,
         rows: torch.Tensor,
         offsets: torch.Tensor,
         intervals: Intervals,
         credit: dict[int, torch.Tensor],
-        alpha: dict[int, torch.Tensor],
+        lines: Lines,
     ) -> CaseBounds:
         """Lower bounds of one row on each case.
 
-        credit: step -> (n, units) multipliers times signs; alpha: step -> (n, units) lower slopes of unstable units.
+        credit: step -> (n, units) multipliers times signs; lines: for each case.
         Shapes: rows (n, outputs of all networks), offsets (n,).
         """
         widths = [self.program.shapes[value][0] for value in self.program.outputs]
         start = dict(zip(self.program.outputs, torch.split(rows, widths, dim=1), strict=True))
         walk = _Walk(self, offsets, start, intervals)
         for index in range(len(self.program.steps) - 1, -1, -1):
-            walk.joint(index)
-            walk.step(index, credit, alpha)
+            walk.joint(index, lines.shares)
+            walk.step(index, credit, lines.slopes)
         return walk.conclude()
 
 
@@ -130,7 +154,7 @@ class _Walk:
         self._scores: dict[int, torch.Tensor] = {}
         self._weights: dict[int, torch.Tensor] = {}
 
-    def joint(self, index: int) -> None:
+    def joint(self, index: int, shares: dict[int, torch.Tensor]) -> None:
         """Bounds the joint part of twin activations; `index` is the step of g."""
         z, differences = self._known.z, self._known.differences
         first = self._b.program.twins.get(index + 1) if index in differences else None
@@ -138,7 +162,7 @@ class _Walk:
         if first is None or a is None or b is None:
             return
         f = first - 1
-        coupling = Coupling(z[f], z[index], differences[index])
+        coupling = Coupling(z[f], z[index], differences[index], shares.get(index))
         leak = _leak(self._b, index)
         k, of_d, constant = (t[:, 0] for t in coupling.split(a[:, None], b[:, None]))
         self._at[first], self._at[index + 1] = a - k, b + k

@@ -42,7 +42,7 @@ class Case:
         self.halves = tuple(
             Case(
                 self.clause, self.rows, (*self.conditions, (step, unit, sign)), np.append(self.betas, 0.0),
-                bound=self.bound,
+                scale=self.scale, bound=self.bound,
             )
             for sign in (-1, 1)
         )  # fmt: skip

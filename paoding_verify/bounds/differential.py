@@ -17,6 +17,9 @@ import torch
 
 from paoding_verify.bounds.pair_model import Alignment, PairModel
 from paoding_verify.bounds.pair_relaxation import Coupling, Interval
+from paoding_verify.checker.backward import State
+from paoding_verify.checker.differential import Twins
+from paoding_verify.checker.program import Program
 from paoding_verify.network.graph import Add, Array, LeakyRelu, Network, Relu
 
 __all__ = ["PairBounder", "PairBounds"]
@@ -60,9 +63,14 @@ class PairBounder:
         with torch.no_grad():
             for start in range(0, len(lower), self._chunk):
                 box = Interval(_tensor(lower[start : start + self._chunk]), _tensor(upper[start : start + self._chunk]))
-                parts.append(_Boxes(self._model, box).bound_outputs(_tensor(rows)))
+                parts.append(_Boxes(self._model, box).propagate().bound_outputs(_tensor(rows)))
         found = torch.cat([part[0] for part in parts]).numpy() + offsets
         return PairBounds(found, torch.cat([part[1] for part in parts]).numpy())
+
+    def sensitivity(self, state: State, rows: Array) -> Array:
+        """As in `PairBounds`, from enclosures that the checker has. Shapes: rows (R, 2 * num_outputs) -> (N, *in)."""
+        with torch.no_grad():
+            return np.asarray(_Boxes.enclosed(self._model, state).bound_outputs(_tensor(rows))[1].numpy())
 
     def distance(self, lower: Array, upper: Array) -> npt.NDArray[np.float64]:
         """Upper bound of max over the outputs of |f - g| on every box. Shapes: (N, *input_shape) -> (N,)."""
@@ -78,6 +86,30 @@ class _Boxes:
         self._model, self._box = model, box
         self._layers: dict[tuple[int, int], Interval] = {}
         self._couplings: dict[int, Coupling] = {}
+
+    @classmethod
+    def enclosed(cls, model: PairModel, state: State) -> _Boxes:
+        """Bounds that the checker has found."""
+        program, f = state.program, model.sides[0].network
+        values = [Interval(_tensor(x.lower), _tensor(x.upper)) for x in state.values]
+        boxes = cls(model, values[0])
+        steps = {step.number: step for step in program.steps}
+        differences = state.coupling.differences if isinstance(state.coupling, Twins) else {}
+        for s, side in enumerate(model.sides):
+            for k in side.network.activations:
+                z = steps[k + s * len(f.nodes)].inputs[0]
+                shape = side.network.shapes[k + 1]
+                boxes._layers[s, k] = _own(values[z], program, z, shape)
+                if z in differences and k in model.units:
+                    units, d = model.units[k], Interval(*map(_tensor, differences[z]))
+                    wide = boxes._layers[0, k]
+                    aligned = Interval(wide.lower[:, units], wide.upper[:, units])
+                    boxes._couplings[k] = Coupling(aligned, boxes._layers[1, k], _own(d, program, z, shape))
+        return boxes
+
+    def propagate(self) -> _Boxes:
+        """Bounds of all layers, from the first on."""
+        model, box = self._model, self._box
         values = ([box], [box])
         nodes = [len(side.network.nodes) for side in model.sides]
         for k in range(max(nodes)):
@@ -88,6 +120,7 @@ class _Boxes:
                 self._refine_pair(k)
                 for s in (0, 1):
                     values[s][-1] = self._activated(s, k)
+        return self
 
     def bound_outputs(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Lower bounds (N, R) and sensitivity (N, *in) of rows over the outputs."""
@@ -181,6 +214,13 @@ def _refined(z: Interval, wanted: torch.Tensor, pull: Callable[[torch.Tensor], t
         lower[:, index] = torch.maximum(lower[:, index], both[:, : len(index)])
         upper[:, index] = torch.minimum(upper[:, index], -both[:, len(index) :])
     return Interval(lower.reshape(z.lower.shape), upper.reshape(z.upper.shape))
+
+
+def _own(x: Interval, program: Program, value: int, shape: tuple[int, ...]) -> Interval:
+    """The elements that a network itself has of a value, which the checker may have widened."""
+    kept = program.steps[value - 1].kept if value else None
+    ends = [end.flatten(1) if kept is None else end.flatten(1)[:, kept] for end in (x.lower, x.upper)]
+    return Interval(*(end.reshape(-1, *shape) for end in ends))
 
 
 def _tensor(array: Array) -> torch.Tensor:

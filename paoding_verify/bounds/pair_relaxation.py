@@ -88,12 +88,18 @@ class Coupling:
     Shapes: f, g and d hold (N, *units of g); f is already restricted to the aligned units.
     """
 
-    def __init__(self, f: Interval, g: Interval, d: Interval) -> None:
-        """Joint where the lines of the difference are closer together, in the middle, than those of both ReLUs."""
+    def __init__(self, f: Interval, g: Interval, d: Interval, share: torch.Tensor | None = None) -> None:
+        """Joint where the lines of the difference are closer together, in the middle, than those of both ReLUs.
+
+        share: (N, *units of g) in [0, 1], used instead where neither of the two is exact.
+        """
         self._lines = difference_of_relus(d)
         lower_slope, lower_intercept, upper_slope, upper_intercept = self._lines
         self.gap = gap = (upper_slope - lower_slope) * d.middle + upper_intercept - lower_intercept
-        self.share = (gap < ReluLines(f).gap(f) + ReluLines(g).gap(g)).to(gap.dtype)
+        alone = ReluLines(f).gap(f) + ReluLines(g).gap(g)
+        self.share = (gap < alone).to(gap.dtype)
+        if share is not None:
+            self.share = torch.where((gap > 0) & (alone > 0), share, self.share)
 
     def split(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(k, coefficients of d, constant): a relu(z_f) + b relu(z_g) with the part k (relu(z_f) - relu(z_g)) bounded.

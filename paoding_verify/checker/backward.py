@@ -32,9 +32,11 @@ from paoding_verify.evidence.certificate import Slopes
 from paoding_verify.network.graph import Add, Array, MaxPool2d, is_linear
 from paoding_verify.network.linear import product, transpose
 
-__all__ = ["Coupling", "Indices", "Pass", "State", "dot", "take_back"]
+__all__ = ["Coupling", "Indices", "Origin", "Pass", "State", "dot", "hinted", "take_back"]
 
 Indices = npt.NDArray[np.intp]
+Origin = tuple[int, Indices]
+"""Start of a backward pass as certificates number it, and for each of its P rows the row of that start."""
 
 
 @dataclass(eq=False)
@@ -77,7 +79,7 @@ class Coupling(Protocol):
     def after(self, index: int, state: State) -> None:
         """Called when the bounds of value index + 1 are known; may improve them."""
 
-    def before(self, index: int, state: State, rows: Pass) -> None:
+    def before(self, index: int, state: State, rows: Pass, origin: Origin) -> None:
         """Called before step `index` is taken backward; may move coefficients."""
 
 
@@ -91,6 +93,8 @@ class State:
     """Step -> its lines."""
     slopes: Sequence[Slopes] | None = None
     """Per region; None: adaptive slopes everywhere."""
+    shares: Sequence[Slopes] | None = None
+    """Per region, for the coupling; None: all or nothing everywhere."""
     coupling: Coupling | None = None
     blends: list[int] = field(default_factory=lambda: [0])
     """Per value how it depends on the input: 0 as the box itself, 1 as sums of independent inputs (intervals are
@@ -105,7 +109,7 @@ def take_back(state: State, rows: Pass, start: int, numbers: Indices) -> Array:
         if index + 1 in rows.credits:
             rows.give(index + 1, -rows.credits[index + 1], values)
         if state.coupling is not None:
-            state.coupling.before(index, state, rows)
+            state.coupling.before(index, state, rows, (start, numbers))
         coefficient = rows.coefficients.pop(index + 1, None)
         if coefficient is None:
             continue
@@ -123,7 +127,7 @@ def take_back(state: State, rows: Pass, start: int, numbers: Indices) -> Array:
     return _conclude(state, rows)
 
 
-def _nonlinear(state: State, index: int, rows: Pass, coefficient: Array, origin: tuple[int, Indices]) -> None:
+def _nonlinear(state: State, index: int, rows: Pass, coefficient: Array, origin: Origin) -> None:
     """One nonlinear step backward, through its lines."""
     step, lines, here = state.program.steps[index], state.lines[index], rows.regions
     positive, negative = np.maximum(coefficient, 0.0), np.minimum(coefficient, 0.0)
@@ -137,19 +141,20 @@ def _nonlinear(state: State, index: int, rows: Pass, coefficient: Array, origin:
         return
     low = lines.lower_slope[here]
     if state.slopes is not None and lines.free_slope is not None and lines.unstable is not None:
-        hints = _hinted(state, step, low, here, origin)
+        hints = hinted(state, state.slopes, step, low, here, origin)
         low = np.where(lines.unstable[here], np.clip(hints, lines.free_slope, 1.0), low)
     rows.give(step.inputs[0], positive * low + negative * lines.upper_slope[here], state.values)
 
 
-def _hinted(state: State, step: Step, slopes: Array, regions: Indices, origin: tuple[int, Indices]) -> Array:
-    """The certificate's lower slopes for some rows, `slopes` where it has none. Shapes: (P, *shape) -> same."""
+def hinted(
+    state: State, tables: Sequence[Slopes], step: Step, default: Array, regions: Indices, origin: Origin
+) -> Array:
+    """The certificate's numbers for some rows, `default` where it has none. Shapes: (P, *shape) -> same."""
     start, numbers = origin
-    hinted = slopes.reshape(len(slopes), -1).copy()
+    found = default.reshape(len(default), -1).copy()
     source = next((s for s in state.program.steps if s.number == start), None)
-    assert state.slopes is not None  # noqa: S101 - the caller has looked
     for region in np.unique(regions):
-        table = state.slopes[region].get((start, step.number))
+        table = tables[region].get((start, step.number))
         if table is None:
             continue
         mine = np.flatnonzero(regions == region)
@@ -159,11 +164,11 @@ def _hinted(state: State, step: Step, slopes: Array, regions: Indices, origin: t
             place[source.kept] = np.arange(len(source.kept))
             wanted = place[wanted]
         chosen = table[wanted if len(table) > 1 else np.zeros_like(wanted)] / 255.0
-        if step.kept is not None and table.shape[1] < hinted.shape[1]:
-            hinted[mine[:, None], step.kept] = chosen
+        if step.kept is not None and table.shape[1] < found.shape[1]:
+            found[mine[:, None], step.kept] = chosen
         else:
-            hinted[mine] = chosen
-    return hinted.reshape(slopes.shape)
+            found[mine] = chosen
+    return found.reshape(default.shape)
 
 
 def _conclude(state: State, rows: Pass) -> Array:

@@ -95,7 +95,8 @@ def root_state(
     if len(networks) == 1:
         return enclose(single_program(networks[0]), *box, semantics, slopes=slopes, num_rows=num_rows)
     f, g = networks
-    return pair_state(f, g, box, certificate.alignment, semantics, slopes=slopes, num_rows=num_rows)
+    shares = [certificate.shares] if certificate.shares else None
+    return pair_state(f, g, box, certificate.alignment, semantics, slopes=slopes, shares=shares, num_rows=num_rows)
 
 
 def cases(tree: ReluTree) -> Iterator[Leaf]:
@@ -221,8 +222,8 @@ def _on_leaves(state: State, bounds: dict[int, tuple[Array, Array]], count: int,
             op = state.program.steps[index].op
             if isinstance(op, (Relu, LeakyRelu)):
                 values[index + 1], lines[index] = enclose_activation(op, values[value], semantics)
-    slopes = None if state.slopes is None else [state.slopes[0]] * count
-    return replace(state, values=values, lines=lines, slopes=slopes)
+    slopes, shares = (None if hints is None else [hints[0]] * count for hints in (state.slopes, state.shares))
+    return replace(state, values=values, lines=lines, slopes=slopes, shares=shares)
 
 
 def _repeated(record: Record, count: int) -> Record:

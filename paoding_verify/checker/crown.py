@@ -64,6 +64,7 @@ def enclose(  # noqa: PLR0913
     semantics: str,
     *,
     slopes: Sequence[Slopes] | None = None,
+    shares: Sequence[Slopes] | None = None,
     num_rows: int = 0,
     coupling: Coupling | None = None,
 ) -> State:
@@ -76,10 +77,12 @@ def enclose(  # noqa: PLR0913
         raise InputError(f"unknown semantics {semantics!r}; expected real or float32")
     if slopes is not None and len(slopes) != len(lower):
         raise InputError(f"{len(slopes)} sets of slopes do not fit {len(lower)} boxes")
-    for each in {id(s): s for s in slopes or ()}.values():
+    if shares is not None and len(shares) != len(lower):
+        raise InputError(f"{len(shares)} sets of shares do not fit {len(lower)} boxes")
+    for each in {id(s): s for s in (*(slopes or ()), *(shares or ()))}.values():
         check_slopes(program, each, num_rows)
     lower, upper = lower.astype(np.float64), upper.astype(np.float64)
-    state = State(program, [enclose_input(lower, upper)], slopes=slopes, coupling=coupling)
+    state = State(program, [enclose_input(lower, upper)], slopes=slopes, shares=shares, coupling=coupling)
     with np.errstate(all="ignore"):
         for index, step in enumerate(program.steps):
             inputs = [state.values[i] for i in step.inputs]

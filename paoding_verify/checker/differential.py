@@ -9,7 +9,8 @@ k = sign(a) min(|a|, |b|) is split off:
 
 Every activation of the whitelist rises with slope at most 1, so D lies between 0 and d, min(d, 0) <= D <= max(d, 0),
 and lines below and above these on [d_l, d_u] are those of a ReLU. k times the line gives coefficients +m on z_f and
--m on z_g. What remains is treated as usual. Any share of k could be split off; the choice is a heuristic. Where the
+-m on z_g. What remains is treated as usual. Any share of k may be split off: all or nothing by a heuristic, or as the
+certificate says; k is a float in any case, and what is left of a and b is rounded as ever. Where the
 networks differ in structure, both are taken back to the input separately and concretised together.
 
 Rounding: the errors e of both values (see `intervals.py`) weigh |k| more, and a - k, b + k, k * slope round once each.
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.checker.alignment import widen
-from paoding_verify.checker.backward import Pass, State, dot
+from paoding_verify.checker.backward import Origin, Pass, State, dot, hinted
 from paoding_verify.checker.crown import NEGLIGIBLE, bound_rows, enclose, intersect, unit_rows
 from paoding_verify.checker.intervals import SLACK
 from paoding_verify.checker.program import Step, pair_program
@@ -69,6 +70,7 @@ def pair_lower_bounds(  # noqa: PLR0913 - rows, boxes and hints of two networks 
     alignment: Sequence[Sequence[int]] | None,
     semantics: str,
     slopes: Sequence[Slopes] | None = None,
+    shares: Sequence[Slopes] | None = None,
 ) -> Array:
     """Proved lower bounds of rows . (f(x), g(x)) + offsets over boxes; minus infinity where nothing is proved.
 
@@ -77,7 +79,9 @@ def pair_lower_bounds(  # noqa: PLR0913 - rows, boxes and hints of two networks 
     Shapes: lower, upper (N, *input_shape); rows (R, out_f + out_g) or (N, R, ...); offsets (R,) or (N, R) -> (N, R).
     Raises: InputError if shapes or slopes do not fit, or a box is not finite.
     """
-    state = pair_state(original, pruned, (lower, upper), alignment, semantics, slopes=slopes, num_rows=rows.shape[-2])
+    state = pair_state(
+        original, pruned, (lower, upper), alignment, semantics, slopes=slopes, shares=shares, num_rows=rows.shape[-2]
+    )  # fmt: skip
     separate = bound_rows(replace(state, coupling=None), rows, offsets)
     return separate if state.coupling is None else np.maximum(separate, bound_rows(state, rows, offsets))
 
@@ -90,6 +94,7 @@ def pair_state(  # noqa: PLR0913 - see pair_lower_bounds
     semantics: str,
     *,
     slopes: Sequence[Slopes] | None = None,
+    shares: Sequence[Slopes] | None = None,
     num_rows: int = 0,
 ) -> State:
     """Bounds of every value of two networks, coupled where the alignment fits; arguments as `pair_lower_bounds`."""
@@ -102,7 +107,7 @@ def pair_state(  # noqa: PLR0913 - see pair_lower_bounds
             pass  # separate passes are valid for any two networks
         else:
             program, coupling = pair_program(original, wide, kept), Twins()
-    return enclose(program, *box, semantics, slopes=slopes, num_rows=num_rows, coupling=coupling)
+    return enclose(program, *box, semantics, slopes=slopes, shares=shares, num_rows=num_rows, coupling=coupling)
 
 
 class Twins:
@@ -111,7 +116,7 @@ class Twins:
     def __init__(self) -> None:
         """Knows nothing yet; `differences` will hold lower and upper of d by value of g."""
         self.differences: dict[int, Box] = {}
-        self._lines: dict[int, tuple[Lines, Lines, npt.NDArray[np.bool_]]] = {}
+        self._lines: dict[int, tuple[Lines, Lines, Array, npt.NDArray[np.bool_]]] = {}
 
     def after(self, index: int, state: State) -> None:
         """Bounds the difference that belongs to value index + 1, if it is one of g, and improves all three."""
@@ -126,7 +131,7 @@ class Twins:
             self._tighten(first, second, state)
             self._intersect(first, second, state)
 
-    def before(self, index: int, state: State, rows: Pass) -> None:
+    def before(self, index: int, state: State, rows: Pass, origin: Origin) -> None:
         """Moves the coupled part of two activations onto their inputs."""
         second = index + 1
         first = state.program.twins.get(second)
@@ -135,10 +140,12 @@ class Twins:
         if first is None or a is None or b is None or not is_activation(step.op) or step.inputs[0] == 0:
             return
         z_f, z_g = state.program.steps[first - 1].inputs[0], step.inputs[0]
-        above, below, worthwhile = self._joint_lines(index, first - 1, state)
+        above, below, share, free = self._joint_lines(index, first - 1, state)
         here = rows.regions
-        opposite = (np.sign(a) == -np.sign(b)) & worthwhile[here]
-        k = np.where(opposite, np.copysign(np.minimum(np.abs(a), np.abs(b)), a), 0.0)
+        part = share[here]
+        if state.shares is not None:
+            part = np.where(free[here], hinted(state, state.shares, step, part, here, origin), part)
+        k = np.where(np.sign(a) == -np.sign(b), np.copysign(part * np.minimum(np.abs(a), np.abs(b)), a), 0.0)
         positive, negative = np.maximum(k, 0.0), np.minimum(k, 0.0)
         # max(-d, 0) <= s (-d) + t is the same as min(d, 0) >= s d - t
         m = positive * below.upper_slope[here] + negative * above.upper_slope[here]
@@ -177,8 +184,10 @@ class Twins:
             bounds[second] = np.maximum(g_low, downward(f_low - high)), np.minimum(g_high, upward(f_high - low))
         return result
 
-    def _joint_lines(self, index: int, twin: int, state: State) -> tuple[Lines, Lines, npt.NDArray[np.bool_]]:
-        """Lines above max(d, 0) and above max(-d, 0), and where coupling promises to be tighter than not."""
+    def _joint_lines(self, index: int, twin: int, state: State) -> tuple[Lines, Lines, Array, npt.NDArray[np.bool_]]:
+        """Lines above max(d, 0) and above max(-d, 0), 1 where coupling promises to be tighter than not and 0 elsewhere,
+        and where neither of the two is exact, so that shares between may be better.
+        """
         if index not in self._lines:
             z_g = state.program.steps[index].inputs[0]
             low, high = self.differences[z_g]
@@ -186,7 +195,8 @@ class Twins:
             d = low / 2 + high / 2
             joint = above.upper_slope * d + above.upper_shift - below.upper_slope * d + below.upper_shift
             alone = _gap(state, twin) + _gap(state, index)
-            self._lines[index] = above, below, joint < alone
+            share = (joint < alone).astype(np.float64)
+            self._lines[index] = above, below, share, (joint > 0) & (alone > 0)
         return self._lines[index]
 
     def _of(self, value: int, state: State) -> Box:

@@ -71,7 +71,8 @@ def prove(
         except InputError as error:
             margins[task], reasons[task] = float("-inf"), f"refused: {error}"
             continue
-        key = (certificate.kind, certificate.alignment, certificate.label, len(prop.rows), bool(certificate.slopes))
+        hints = bool(certificate.slopes), bool(certificate.shares)
+        key = (certificate.kind, certificate.alignment, certificate.label, len(prop.rows), *hints)
         groups[key].extend((task, low, high) for low, high in boxes)
     for leaves_of_group in groups.values():
         num_rows = len(properties[leaves_of_group[0][0]].rows)
@@ -135,13 +136,14 @@ def _check(networks: Sequence[Network], lower: Array, upper: Array, prop: Proper
     if certificate.kind == "both-robust":
         if certificate.label is None or not 0 <= certificate.label < min(n.num_outputs for n in networks):
             raise InputError("the certificate names no common class")
-        if certificate.slopes:
-            raise InputError("certificates of kind both-robust carry no slopes")
+        if certificate.slopes or certificate.shares:
+            raise InputError("certificates of kind both-robust carry no slopes and no shares")
         if certificate.trees:
             raise InputError("certificates of kind both-robust carry no ReLU splits")
-    elif certificate.slopes:
+    elif certificate.slopes or certificate.shares:
         program = single_program(networks[0]) if wanted == 1 else pair_program(networks[0], networks[1], None)
         check_slopes(program, certificate.slopes, len(prop.rows))
+        check_slopes(program, certificate.shares, len(prop.rows))
 
 
 def _bounds(
@@ -156,12 +158,13 @@ def _bounds(
     rows, offsets = np.stack([p.rows for p in properties]), np.stack([p.offsets for p in properties])
     first = certificates[0]
     slopes = [c.slopes for c in certificates] if first.slopes else None
+    shares = [c.shares for c in certificates] if first.shares else None
     if first.kind == "crown":
         return lower_bounds(networks[0], lower, upper, rows, offsets, semantics=semantics, slopes=slopes)
     if first.kind == "differential":
         return pair_lower_bounds(
             networks[0], networks[1], lower, upper, rows, offsets,
-            alignment=first.alignment, semantics=semantics, slopes=slopes,
+            alignment=first.alignment, semantics=semantics, slopes=slopes, shares=shares,
         )  # fmt: skip
     found = np.full(rows.shape[:2], -np.inf)
     halves = np.split(np.arange(rows.shape[2]), [networks[0].num_outputs])

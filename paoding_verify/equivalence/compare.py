@@ -17,9 +17,10 @@ import numpy as np
 from paoding_verify.equivalence.alignment import find_alignment
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.exact_point import exact_outputs
-from paoding_verify.equivalence.job import PairJob, open_job, shared_time
-from paoding_verify.equivalence.pair_splitting import MAX_FEATURES, split_pair
-from paoding_verify.equivalence.relu_splitting import split_relus
+from paoding_verify.equivalence.input_splitting import refine_by_inputs, split_inputs
+from paoding_verify.equivalence.job import PairJob, bracket_aim, open_job, shared_time
+from paoding_verify.equivalence.pair_splitting import MAX_FEATURES
+from paoding_verify.equivalence.relu_splitting import refine_by_relus, split_relus
 from paoding_verify.equivalence.reproof import prove_brackets, prove_jobs
 from paoding_verify.equivalence.stages import (
     attack_differences,
@@ -30,11 +31,10 @@ from paoding_verify.equivalence.stages import (
     try_witness,
 )
 from paoding_verify.errors import ConfigError
-from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import broken_by, distance_at_most
-from paoding_verify.network.graph import Network
-from paoding_verify.regions import float32_interior
+from paoding_verify.network.graph import Array, Network
+from paoding_verify.regions import Region, float32_interior
 from paoding_verify.task import Progress, SearchConfig, Task
 
 __all__ = ["compare"]
@@ -42,9 +42,11 @@ __all__ = ["compare"]
 _BATCH = 32
 """Tasks that go through the cascade together."""
 _ALIGNMENT_POINTS = 64
-"""Centres on which units are matched if no alignment is given."""
+"""Centres, and as many other points, on which units are matched if no alignment is given."""
 _SMT_SHARE = 0.5
 """Part of a task's remaining time that z3 may use."""
+_BRACKET_CASES = 128
+"""Cases, or sub-boxes, that refining one bracket may create: equal runs take equal steps whatever the clock says."""
 _SPOT_S = 20.0
 """Seconds for one spot check."""
 
@@ -72,8 +74,7 @@ def compare(
         )
     jobs = [open_job(task, original.num_outputs) for task in tasks]
     if alignment is None and jobs:
-        centres = np.stack([job.task.region.centre for job in jobs[:_ALIGNMENT_POINTS]])
-        alignment = find_alignment(original, pruned, centres)
+        alignment = find_alignment(original, pruned, _matching_points([job.task.region for job in jobs], config.seed))
     engines = PairEngines(original, pruned, alignment, config)
     sample = _sample(jobs, config)
     groups: dict[object, list[PairJob]] = defaultdict(list)
@@ -104,7 +105,7 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
         attack_differences(engines, left)
     if jobs[0].bracket:
         bound_jointly(engines, jobs)
-        prove_brackets(engines, jobs, "differential-crown")
+        _settle_brackets(engines, jobs)
         return
     for bound_method in ("crown", "alpha-crown"):
         left = open_jobs(jobs, config)
@@ -118,7 +119,7 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
     for job in open_jobs(jobs, config):
         if prod(engines.original.input_shape) <= MAX_FEATURES:
             method = "input-splitting"
-            _split(engines, job)
+            split_inputs(engines, job)
         if job.finding is None and job.spent_s < config.timeout_s:
             method = "relu-splitting"
             split_relus(engines, job)
@@ -127,23 +128,20 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 
-def _split(engines: PairEngines, job: PairJob) -> None:
-    """Input splitting of one job; settles it if that decides it."""
-    config, region = engines.config, job.task.region
-    with shared_time([job]):
-        outcome = split_pair(
-            engines, (region.lower, region.upper), job.prop, max_leaves=config.max_leaves,
-            limit_s=config.timeout_s - job.spent_s,
-        )  # fmt: skip
-        job.limit = outcome.limit or job.limit
-        if outcome.point is not None:
-            try_witness(engines, job, outcome.point, "input-splitting")
-    if outcome.decided:
-        best = job.certificate
-        job.certificate = Certificate("differential", split=outcome.split, alignment=engines.alignment)
-        prove_jobs(engines, [job], "input-splitting")
-        if job.finding is None:
-            job.certificate = best
+def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
+    """Refines what is worth it, by a number of cases that no clock decides, and lets the checker find the bounds."""
+    num_cases = min(engines.config.max_leaves, _BRACKET_CASES)
+    few_features = prod(engines.original.input_shape) <= MAX_FEATURES
+    for job in jobs:
+        if bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
+            (refine_by_inputs if few_features else refine_by_relus)(engines, job, num_cases)
+    by_method: dict[str, list[PairJob]] = defaultdict(list)
+    for job in jobs:
+        hints = job.certificate
+        splits = "input-splitting" if hints and hints.split else "relu-splitting" if hints and hints.shares else ""
+        by_method[splits or "differential-crown"].append(job)
+    for method, some in by_method.items():
+        prove_brackets(engines, some, method)
 
 
 def _ask_z3(engines: PairEngines, job: PairJob) -> None:
@@ -164,6 +162,17 @@ def _ask_z3(engines: PairEngines, job: PairJob) -> None:
             job.real_only = broken_by(job.prop, outputs)
             low, high = float32_interior(region.lower, region.upper)
             try_witness(engines, job, np.clip(answer.point.astype(np.float32), low, high), "smt")
+
+
+def _matching_points(regions: Sequence[Region], seed: int) -> Array:
+    """Inputs on which units are told apart: of few regions the centres alone would not do.
+
+    Centres, then as many points of the range that all features of all regions span together.
+    """
+    centres = np.stack([region.centre for region in regions[:_ALIGNMENT_POINTS]]).astype(np.float64)
+    low, high = min(region.lower.min() for region in regions), max(region.upper.max() for region in regions)
+    anywhere = np.random.default_rng(seed).uniform(low, high, (_ALIGNMENT_POINTS, *centres.shape[1:]))
+    return np.concatenate([centres, anywhere])
 
 
 def _sample(jobs: Sequence[PairJob], config: SearchConfig) -> set[str]:

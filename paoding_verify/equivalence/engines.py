@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from paoding_verify.bounds.differential import PairBounder, PairBounds
 from paoding_verify.bounds.lirpa import LirpaBounder
-from paoding_verify.checker.differential import pair_lower_bounds
+from paoding_verify.checker.crown import bound_rows
+from paoding_verify.checker.differential import pair_state
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Network
@@ -64,8 +65,19 @@ class PairEngines:
         """
         if self._pair is not None:
             return self._pair.lower_bounds(lower, upper, prop.rows, prop.offsets)
-        found = pair_lower_bounds(
-            self.original, self.pruned, lower, upper, prop.rows, prop.offsets, alignment=self.alignment,
-            semantics="real",
-        )  # fmt: skip
-        return PairBounds(found, np.ones_like(lower))
+        return self.proved_bounds(lower, upper, prop)
+
+    def proved_bounds(self, lower: Array, upper: Array, prop: Property) -> PairBounds:
+        """As `joint_bounds`, with the bounds that the checker has in the harder arithmetic of the configuration."""
+        state = pair_state(self.original, self.pruned, (lower, upper), self.alignment, self.semantics)
+        found = bound_rows(replace(state, coupling=None), prop.rows, prop.offsets)
+        if state.coupling is not None:
+            found = np.maximum(found, bound_rows(state, prop.rows, prop.offsets))
+        if self._pair is None:
+            return PairBounds(found, np.ones_like(lower))
+        return PairBounds(found, self._pair.sensitivity(state, prop.rows))
+
+    @property
+    def semantics(self) -> str:
+        """The harder one of the arithmetics in which claims must be proved."""
+        return "float32" if "float32" in self.config.semantics else "real"

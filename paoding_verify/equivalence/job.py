@@ -17,7 +17,10 @@ from paoding_verify.evidence.question import Question, pair_property
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.task import Task
 
-__all__ = ["PairJob", "open_job", "shared_time"]
+_AIM = 1.02
+"""A bracket whose ends differ by this factor is not refined."""
+
+__all__ = ["PairJob", "bracket_aim", "open_job", "shared_time"]
 
 
 @dataclass
@@ -116,6 +119,11 @@ def open_job(task: Task, num_outputs: int) -> PairJob:
     if prop.rows.shape[1] != 2 * num_outputs:
         raise ConfigError(f"task {task.id} needs a property over the {num_outputs} outputs of each network")
     return PairJob(task, prop, task.kind == "output_distance" and task.delta is None)
+
+
+def bracket_aim(attack: float) -> float:
+    """What to prove of max |f - g|: little more than the largest difference that is known, -attack."""
+    return max(-attack, 0.0) * _AIM + 1e-300
 
 
 @contextmanager

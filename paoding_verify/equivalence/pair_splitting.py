@@ -20,20 +20,21 @@ MAX_FEATURES = 8
 
 _BATCH = 128
 """Boxes that are bounded at a time."""
-_ROOM = 1e-4
-"""A part counts as decided when its bound exceeds this share of how much its rows vary: the checker rounds outward."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairSplit:
-    """What splitting found: a complete tree, a point, or a reason why neither."""
+    """What splitting found: a tree all of whose leaves are positive, a point, or a reason why neither."""
 
     decided: bool
     """Whether the bounds of all leaves are positive."""
+    num_leaves: int
     split: Split | None = None
-    """Bisections of the whole box, if decided; None if it needs none."""
+    """Bisections of the whole box; None if there are none."""
     point: Float32Array | None = None
     """(*input_shape) a point of the box with margin <= 0."""
+    attack: float = np.inf
+    """Smallest margin seen at a point."""
     limit: str = ""
     """Why neither was found; empty otherwise."""
 
@@ -73,41 +74,44 @@ def split_pair(
     """
     deadline = time.monotonic() + limit_s
     root = _Part(*box)
-    pending, num_leaves = [(0.0, root)], 1
+    pending, num_leaves, least = [(0.0, root)], 1, np.inf
+    limit, point = "", None
     while pending:
         if time.monotonic() > deadline:
-            return PairSplit(False, limit=f"input splitting ran out of time after {num_leaves} boxes")
-        if num_leaves >= max_leaves:
-            return PairSplit(False, limit=f"input splitting reached {max_leaves} boxes")
+            limit = f"input splitting ran out of time after {num_leaves} boxes"
+        elif num_leaves >= max_leaves:
+            limit = f"input splitting reached {max_leaves} boxes"
+        if limit or point is not None:
+            break
         pending.sort(key=lambda entry: entry[0], reverse=True)
         batch = [pending.pop()[1] for _ in range(min(_BATCH, len(pending)))]
         lower, upper = np.stack([p.lower for p in batch]), np.stack([p.upper for p in batch])
-        bounds = engines.joint_bounds(lower, upper, prop)
+        bounds = engines.proved_bounds(lower, upper, prop)
         reach = (bounds.sensitivity * (upper - lower)).reshape(len(batch), -1)
-        margins = prop.margins(bounds.lower) - _ROOM * reach.sum(axis=1)
+        margins = prop.margins(bounds.lower)
         undecided = np.flatnonzero(~(margins > 0))
-        point = _broken(engines, [batch[k] for k in undecided], prop)
-        if point is not None:
-            return PairSplit(False, point=point)
+        margin, at = _smallest(engines, [batch[k] for k in undecided], prop)
+        least, point = min(least, margin), at if margin <= 0 else None
         for k in undecided:
             wide = reach[k] if reach[k].max() > 0 else (upper[k] - lower[k]).ravel()
             halves = batch[k].bisect(int(wide.argmax()))
             if not halves:
-                return PairSplit(False, limit="input splitting reached the resolution of floating-point numbers")
+                limit = "input splitting reached the resolution of floating-point numbers"
             pending += [(float(margins[k]), half) for half in halves]
         num_leaves += len(undecided)
-    return PairSplit(True, root.tree())
+    decided = not pending and not limit and point is None
+    return PairSplit(decided, num_leaves, root.tree(), point, least, limit if point is None else "")
 
 
-def _broken(engines: PairEngines, parts: list[_Part], prop: Property) -> Float32Array | None:
-    """The first centre of a part at which the property fails."""
+def _smallest(engines: PairEngines, parts: list[_Part], prop: Property) -> tuple[float, Float32Array | None]:
+    """The smallest margin at centres of parts, and where it is; infinity where no centre is a float32 point."""
     middles = [(part.lower / 2 + part.upper / 2).astype(np.float32) for part in parts]
     inside = [
         x for x, part in zip(middles, parts, strict=True)
         if (part.lower <= x).all() and (x.astype(np.float64) <= part.upper).all()
     ]  # fmt: skip
     if not inside:
-        return None
+        return np.inf, None
     points = np.stack(inside)
     margins = prop.margins(prop.values(np.concatenate([net.forward(points) for net in engines.networks], axis=1)))
-    return points[int(margins.argmin())] if margins.min() <= 0 else None
+    return float(margins.min()), points[int(margins.argmin())]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.checker.branching import root_state
 from paoding_verify.equivalence.engines import PairEngines
-from paoding_verify.equivalence.job import PairJob, shared_time
-from paoding_verify.equivalence.reproof import prove_jobs
+from paoding_verify.equivalence.job import PairJob, bracket_aim, shared_time
+from paoding_verify.equivalence.reproof import keep_better, prove_jobs
 from paoding_verify.equivalence.stages import try_witness
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.evidence.property import distance_at_most
 from paoding_verify.network.graph import LeakyRelu, Relu
 
-__all__ = ["split_relus"]
+__all__ = ["refine_by_relus", "split_relus"]
 
 _SHARE = 0.8
 """Part of a task's remaining time that the search may use."""
@@ -25,8 +28,7 @@ def split_relus(engines: PairEngines, job: PairJob) -> None:
     config, region = engines.config, job.task.region
     hints = Certificate("differential", alignment=engines.alignment)
     with shared_time([job]):
-        semantics = "float32" if "float32" in config.semantics else "real"
-        state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, semantics)
+        state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
         limit_s = _SHARE * (config.timeout_s - job.spent_s)
         try:
             outcome = search_cases(
@@ -41,9 +43,40 @@ def split_relus(engines: PairEngines, job: PairJob) -> None:
             try_witness(engines, job, outcome.point, "relu-splitting")
     if outcome.decided:
         best = job.certificate
-        job.certificate = Certificate(
-            "differential", outcome.slopes, alignment=engines.alignment, trees=outcome.trees
-        )  # fmt: skip
+        job.certificate = _certificate(engines, outcome)
         prove_jobs(engines, [job], "relu-splitting")
         if job.finding is None:
             job.certificate = best
+
+
+def refine_by_relus(engines: PairEngines, job: PairJob, max_leaves: int) -> None:
+    """Cases for a bracket: hints that prove a smaller maximum of |f - g|, and points at which it is larger.
+
+    The search aims at little more than the largest difference known, and starts again when it finds a larger one.
+    """
+    region, num_outputs = job.task.region, engines.original.num_outputs
+    hints = Certificate("differential", alignment=engines.alignment)
+    with shared_time([job]):
+        deadline = time.monotonic() + _SHARE * (engines.config.timeout_s - job.spent_s)
+        state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
+        left, outcome = max_leaves, CaseOutcome(False)
+        while left > 0 and time.monotonic() < deadline:
+            aim = bracket_aim(job.attack)
+            try:
+                outcome = search_cases(
+                    engines.networks, state, distance_at_most(aim, num_outputs),
+                    max_leaves=left, limit_s=deadline - time.monotonic(),
+                )  # fmt: skip
+            except UnsupportedOpError:
+                return
+            left -= outcome.num_leaves
+            job.attack = min(job.attack, outcome.attack - aim)
+            if outcome.point is None:
+                keep_better(engines, job, _certificate(engines, outcome))
+                return
+
+
+def _certificate(engines: PairEngines, outcome: CaseOutcome) -> Certificate:
+    return Certificate(
+        "differential", outcome.slopes, alignment=engines.alignment, shares=outcome.shares, trees=outcome.trees
+    )  # fmt: skip

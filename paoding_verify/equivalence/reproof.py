@@ -14,7 +14,7 @@ from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import Property, distance_at_most
 from paoding_verify.regions import stack_boxes
 
-__all__ = ["prove_brackets", "prove_jobs"]
+__all__ = ["keep_better", "prove_brackets", "prove_jobs"]
 
 _ROOM = 1.0 + 1e-6
 """A bound is stated this much above what was proved, so that the proof of the statement has a positive margin."""
@@ -64,6 +64,20 @@ def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -
                 deltas[id(job)] = max(deltas[id(job)] - margin, 0.0) * _ROOM + 1e-300
                 again.append(job)
         left = again
+
+
+def keep_better(engines: PairEngines, job: PairJob, certificate: Certificate) -> None:
+    """Takes these hints for a bracket if the checker proves a smaller maximum with them than with those it has."""
+    box = job.task.region.lower[None], job.task.region.upper[None]
+    known = job.certificate or Certificate("differential", alignment=engines.alignment)
+    margins = []
+    for each in (known, certificate):
+        (proof,) = prove(engines.networks, *box, [job.prop], [each], semantics=engines.semantics)
+        if proof.damaged:
+            raise EngineError(f"{job.task.id}: the search made a certificate that is {proof.reason}")
+        margins.append(-np.inf if proof.margin is None else proof.margin)
+    if margins[1] > margins[0]:
+        job.certificate, job.estimate = certificate, margins[1]
 
 
 def _prove(engines: PairEngines, jobs: Sequence[PairJob], props: Sequence[Property]) -> tuple[list[float], list[str]]:

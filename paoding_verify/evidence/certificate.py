@@ -72,5 +72,8 @@ class Certificate:
     """For differential: for each activation layer, the units of f that the units of g continue, in g's order."""
     label: int | None = None
     """For both-robust: the common class."""
+    shares: Slopes = field(default_factory=dict)
+    """For differential, keyed and scaled like `slopes`, `node` being an activation node of g: which part of two aligned
+    units with opposite signs is bounded as a difference. Without an entry the checker chooses all or nothing."""
     trees: tuple[ReluTree, ...] = ()
     """Clauses that are proved case by case, over the whole region; the others are proved at once."""

@@ -1,0 +1,73 @@
+"""The lines that make bounds on a whole region large: lower slopes, and shares of twin units bounded as a difference.
+
+Every number in [0, 1] is valid, so what is found needs no trust. It is held to 1/255, as certificates hold it.
+Source: Xu et al., arXiv 2011.13824 (optimised slopes); shares are optimised in the same way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from paoding_verify.bounds.case_bounds import CaseBounder, Intervals, Lines
+from paoding_verify.checker.program import Program
+from paoding_verify.evidence.certificate import Slopes
+
+__all__ = ["as_tables", "improve_lines"]
+
+_RATE = 0.1
+"""Of Adam."""
+_LAST_RATE = 0.2
+"""Part of the rate that is left after the last step."""
+
+
+def improve_lines(
+    bounder: CaseBounder, rows: torch.Tensor, offsets: torch.Tensor, intervals: Intervals, start: Lines, *, steps: int
+) -> tuple[torch.Tensor, Lines]:
+    """Lower bounds of rows on the whole region, never below those of `start`, and their lines, after steps of Adam.
+
+    Shapes: rows (n, outputs of all networks), offsets (n,); intervals and lines: n times the region -> (n,).
+    """
+    best = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+    found = Lines(*({k: x.clone() for k, x in each.items()} for each in (start.slopes, start.shares)))
+    slopes, shares = ({k: x.clone().requires_grad_() for k, x in each.items()} for each in (start.slopes, start.shares))
+    optimiser = torch.optim.Adam([*slopes.values(), *shares.values(), torch.zeros(1, requires_grad=True)], lr=_RATE)
+    slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, _LAST_RATE ** (1 / steps))
+    for _ in range(steps + 1):
+        lower = bounder.bound(rows, offsets, intervals, {}, Lines(_through(slopes), _through(shares))).lower
+        better = lower.detach() > best
+        best = torch.where(better, lower.detach(), best)
+        for values, kept in ((slopes, found.slopes), (shares, found.shares)):
+            for k, x in values.items():
+                kept[k][better] = _rounded(x.detach()[better])
+        if not lower.requires_grad:
+            break
+        optimiser.zero_grad()
+        (-lower.sum()).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        slower.step()
+        for x in (*slopes.values(), *shares.values()):
+            x.data.clamp_(0.0, 1.0)
+    return best, found
+
+
+def as_tables(lines: Lines, program: Program) -> tuple[Slopes, Slopes]:
+    """Slopes and shares of a property's rows in the form of a certificate."""
+    result = []
+    for each in (lines.slopes, lines.shares):
+        tables = {}
+        for k, table in each.items():
+            values, kept = np.rint(table.numpy() * 255).astype(np.uint8), program.steps[k].kept
+            tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
+        result.append(tables)
+    return result[0], result[1]
+
+
+def _through(values: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Rounded as in a certificate; the gradient passes straight through."""
+    return {k: x + (_rounded(x.detach()) - x.detach()) for k, x in values.items()}
+
+
+def _rounded(values: torch.Tensor) -> torch.Tensor:
+    """To multiples of 1/255."""
+    return torch.round(values * 255) / 255.0
