@@ -183,7 +183,7 @@ class _Search:
             best = torch.where(better, found.detach(), best)
             for k, a in alpha.items():
                 self._slopes[k][numbers[better]] = _rounded(a.detach()[better])
-            if not found.requires_grad:
+            if not found.requires_grad or all(map(_positive, best.tolist())):
                 break
             optimiser.zero_grad()
             (-found.sum()).backward()  # type: ignore[no-untyped-call]
