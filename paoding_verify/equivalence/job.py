@@ -46,6 +46,8 @@ class PairJob:
     """Why the last stage gave up."""
     smt: str | None = None
     """What z3 said."""
+    solver_only: bool = False
+    """Whether HiGHS found no point that breaks the property."""
     finding: Finding | None = None
 
     def certified(self, method: str, bound: float, semantics: tuple[str, ...]) -> None:
@@ -69,7 +71,9 @@ class PairJob:
     def unknown(self, method: str, bound: float | None, timeout_s: float) -> None:
         """Settles the task: nothing was shown. `bound` is the margin that the checker proved."""
         if self.smt == "confirmed":
-            why = "z3 proves it, the checker cannot re-prove it"
+            why = "solver-only: z3 proves it, the checker cannot re-prove it"
+        elif self.solver_only:
+            why = "solver-only: HiGHS finds no counterexample, and nothing was found that the checker can prove"
         elif self.refusal:
             why = f"not re-proved by the checker ({self.refusal})"
         elif self.spent_s >= timeout_s:
