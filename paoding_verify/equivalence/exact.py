@@ -13,7 +13,6 @@ from paoding_verify.equivalence.encoding import Bounds, encode
 from paoding_verify.equivalence.exact_point import exact_margin
 from paoding_verify.equivalence.isolated import SolverProcess
 from paoding_verify.equivalence.question import Question, question_of
-from paoding_verify.equivalence.twin_facts import TwinBounds, twin_facts
 from paoding_verify.errors import SoundnessError, UnsupportedOpError
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.verdict import Verdict
@@ -46,20 +45,19 @@ class SmtAnswer:
     """What stopped z3, if anything did."""
 
 
-def smt_decide(  # noqa: PLR0913 - networks, box, property, limits and hints
+def smt_decide(
     networks: Sequence[Network],
     region: Region,
     prop: Property,
     *,
     timeout_s: float,
     bounds: Sequence[Bounds] | None = None,
-    twins: Sequence[TwinBounds] = (),
     solver: SolverProcess | None = None,
 ) -> SmtAnswer:
     """Decides the property on the region in real arithmetic, or says that it did not.
 
-    bounds, twins: sound bounds of pre-activations and of their differences, which make more ReLUs stable and relate
-    the networks; they are believed. solver: the process in which z3 runs; None: one of its own.
+    bounds: sound pre-activation bounds of every network, which make more ReLUs stable; they are believed.
+    solver: the process in which z3 runs; None: one of its own.
     """
     if not encodable(networks, region):
         return SmtAnswer("undecided", None, 1.0, 0)
@@ -73,7 +71,7 @@ def smt_decide(  # noqa: PLR0913 - networks, box, property, limits and hints
         return SmtAnswer("confirmed", None, 1.0, len(encoding.units))
     if len(encoding.units) > MAX_UNSTABLE:
         return SmtAnswer("undecided", None, 1.0, len(encoding.units))
-    question = question_of(encoding, region, encoding.rows(prop), clauses, twin_facts(encoding, twins))
+    question = question_of(encoding, region, encoding.rows(prop), clauses)
     if solver is not None:
         return decide_encoded(networks, region, prop, question, solver, timeout_s)
     with SolverProcess() as own:

@@ -91,11 +91,12 @@ def question_of(
     place = {row: k for k, row in enumerate(used)}
     return Question(
         region.lower.ravel(), region.upper.ravel(), encoding.centre, encoding.variables, encoding.units,
-        Forms(rows.coefficients[used], rows.constant[used], rows.error[used]), facts or no_facts(encoding),
+        Forms(rows.coefficients[used], rows.constant[used], rows.error[used]),
+        facts or no_facts(len(encoding.variables.lower)),
         tuple(tuple(place[row] for row in clause) for clause in clauses),
     )  # fmt: skip
 
 
-def no_facts(encoding: Encoding) -> Forms:
+def no_facts(num_variables: int) -> Forms:
     """No forms at all."""
-    return Forms(np.zeros((0, len(encoding.variables.lower))), np.zeros(0), np.zeros(0))
+    return Forms(np.zeros((0, num_variables)), np.zeros(0), np.zeros(0))

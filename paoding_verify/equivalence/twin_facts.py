@@ -18,6 +18,7 @@ from paoding_verify.checker.differential import Twins, pair_state
 from paoding_verify.checker.program import single_program
 from paoding_verify.checker.relax import rectifier_lines
 from paoding_verify.equivalence.encoding import Bounds, Encoding, Forms, gamma
+from paoding_verify.equivalence.question import no_facts
 from paoding_verify.network.graph import Array, LeakyRelu, Network
 from paoding_verify.regions import Region
 
@@ -85,7 +86,7 @@ def twin_facts(encoding: Encoding, twins: Sequence[TwinBounds]) -> Forms:
     below the lines over them, from both sides. Sound for the real-valued networks if the bounds are.
     """
     count = len(encoding.variables.lower)
-    found = [Forms(np.zeros((0, count)), np.zeros(0), np.zeros(0))]
+    found = [no_facts(count)]
     for twin in twins:
         sides = [encoding.layers[side][twin.layer] for side in (0, 1)]
         (zf, hf), (zg, hg) = ([forms.widened(count) for forms in side] for side in sides)
