@@ -8,11 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from paoding_verify.equivalence import smt
+from paoding_verify.equivalence import exact
 from paoding_verify.equivalence.compare import compare
 from paoding_verify.equivalence.encoding import Encoding, Variables, encode
+from paoding_verify.equivalence.exact import smt_decide, spot_check
 from paoding_verify.equivalence.exact_point import exact_margin
-from paoding_verify.equivalence.smt import GRID, hidden_bounds, rounded_form, smt_decide, spot_check
+from paoding_verify.equivalence.smt import GRID, rounded_form
+from paoding_verify.equivalence.twin_facts import hidden_bounds
 from paoding_verify.errors import SoundnessError, UnsupportedOpError
 from paoding_verify.evidence.property import distance_at_most, predicts
 from paoding_verify.evidence.verdict import Verdict
@@ -160,7 +162,7 @@ def test_what_cannot_be_encoded_is_undecided() -> None:
     large = dense_net(8, (4, 80, 80, 3))
     answer = smt_decide([large], region(large, 2.0), predicts(0, 3), timeout_s=1)
     assert answer.status == "undecided"
-    assert answer.num_unstable > smt.MAX_UNSTABLE
+    assert answer.num_unstable > exact.MAX_UNSTABLE
 
 
 def test_spot_checks_shrink_until_they_can_answer() -> None:

@@ -13,7 +13,7 @@ from paoding_verify.evidence.result import Provenance
 __all__ = ["COMPONENTS", "component_versions", "describe"]
 
 COMPONENTS = (
-    "paoding-verify", "numpy", "scipy", "torch", "auto-LiRPA", "z3-solver", "onnx", "onnxruntime",
+    "paoding-verify", "numpy", "scipy", "torch", "auto-LiRPA", "z3-solver", "highspy", "onnx", "onnxruntime",
     "safetensors", "jinja2", "rich",
 )  # fmt: skip
 """Distributions whose versions bear on a result."""

@@ -20,8 +20,11 @@ from paoding_verify.checker.differential import Twins
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
-__all__ = ["IDLE", "CaseBounder", "CaseBounds", "Intervals", "Lines"]
+__all__ = ["BELOW", "IDLE", "CaseBounder", "CaseBounds", "Intervals", "Lines"]
 
+BELOW = 0.1
+"""What a lower line costs, in units of its distance from the rectifier, where the upper line's distance counts whole:
+a lower line can be turned, on every case by the multipliers of others, an upper one only by a split."""
 IDLE = 1e-9
 """Cost given to unstable units that do not matter for the bound at hand, per distance that they reach beyond zero."""
 
@@ -217,8 +220,8 @@ class _Walk:
         self._give(source, positive * lower_slope + negative * upper_slope)
         with torch.no_grad():
             self._weights[index] = coefficient.abs().amax(1)
-            below = torch.minimum((lower_slope - leak) * -ends.lower, (1.0 - lower_slope) * ends.upper)
-            cost = torch.where(unstable, positive * below - negative * shift, 0.0)
+            below = torch.maximum((lower_slope - leak) * -ends.lower, (1.0 - lower_slope) * ends.upper)
+            cost = torch.where(unstable, BELOW * positive * below - negative * shift, 0.0)
             reach = torch.minimum(-ends.lower, ends.upper).clamp(min=0)
             self._scores[index] = self._scores.get(index, 0.0) * unstable + cost + IDLE * reach
 

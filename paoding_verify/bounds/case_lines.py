@@ -40,7 +40,7 @@ def improve_lines(
         for values, kept in ((slopes, found.slopes), (shares, found.shares)):
             for k, x in values.items():
                 kept[k][better] = _rounded(x.detach()[better])
-        if not lower.requires_grad:
+        if not lower.requires_grad or bool((best > 1e-6).all()):
             break
         optimiser.zero_grad()
         (-lower.sum()).backward()  # type: ignore[no-untyped-call]

@@ -1,5 +1,5 @@
-"""The cascade for a pair: centre, attack, each network for itself, joint bounds, input splitting, ReLU splitting, z3;
-cheapest first.
+"""The cascade for a pair: centre, attack, each network for itself, joint bounds, input splitting, ReLU splitting,
+HiGHS, z3; cheapest first.
 
 A claim is CERTIFIED only after the checker has proved it again in every arithmetic that the configuration names, and
 VIOLATED only with a witness that onnxruntime reproduces on both shipped files. All else is UNKNOWN, with its reason.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from math import prod
 
@@ -16,25 +17,18 @@ import numpy as np
 
 from paoding_verify.equivalence.alignment import find_alignment
 from paoding_verify.equivalence.engines import PairEngines
-from paoding_verify.equivalence.exact_point import exact_outputs
 from paoding_verify.equivalence.input_splitting import refine_by_inputs, split_inputs
-from paoding_verify.equivalence.job import PairJob, bracket_aim, open_job, shared_time
+from paoding_verify.equivalence.job import PairJob, bracket_aim, open_job
 from paoding_verify.equivalence.pair_splitting import MAX_FEATURES
 from paoding_verify.equivalence.relu_splitting import refine_by_relus, split_relus
 from paoding_verify.equivalence.reproof import prove_brackets, prove_jobs
-from paoding_verify.equivalence.stages import (
-    attack_differences,
-    bound_each,
-    bound_jointly,
-    look_at_centres,
-    open_jobs,
-    try_witness,
-)
+from paoding_verify.equivalence.solvers import ask_solvers
+from paoding_verify.equivalence.stages import attack_differences, bound_each, bound_jointly, look_at_centres, open_jobs
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.claim import Finding
-from paoding_verify.evidence.property import broken_by, distance_at_most
+from paoding_verify.evidence.property import distance_at_most
 from paoding_verify.network.graph import Array, Network
-from paoding_verify.regions import Region, float32_interior
+from paoding_verify.regions import Region
 from paoding_verify.task import Progress, SearchConfig, Task
 
 __all__ = ["compare"]
@@ -43,8 +37,6 @@ _BATCH = 32
 """Tasks that go through the cascade together."""
 _ALIGNMENT_POINTS = 64
 """Centres, and as many other points, on which units are matched if no alignment is given."""
-_SMT_SHARE = 0.5
-"""Part of a task's remaining time that z3 may use."""
 _BRACKET_CASES = 128
 """Cases, or sub-boxes, that refining one bracket may create: equal runs take equal steps whatever the clock says."""
 _SPOT_S = 20.0
@@ -76,7 +68,13 @@ def compare(
     if alignment is None and jobs:
         alignment = find_alignment(original, pruned, _matching_points([job.task.region for job in jobs], config.seed))
     engines = PairEngines(original, pruned, alignment, config)
-    sample = _sample(jobs, config)
+    with closing(engines):
+        return _settled(engines, jobs, progress)
+
+
+def _settled(engines: PairEngines, jobs: Sequence[PairJob], progress: Progress | None) -> list[Finding]:
+    """The findings of all jobs, in order."""
+    sample = _sample(jobs, engines.config)
     groups: dict[object, list[PairJob]] = defaultdict(list)
     for job in jobs:
         groups[job.task.kind, job.bracket, job.prop.rows.tobytes(), job.prop.clauses].append(job)
@@ -123,8 +121,8 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
         if job.finding is None and job.spent_s < config.timeout_s:
             method = "relu-splitting"
             split_relus(engines, job)
-        if job.finding is None:
-            _ask_z3(engines, job)
+        if job.finding is None and job.spent_s < config.timeout_s:
+            ask_solvers(engines, job)
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 
@@ -142,26 +140,6 @@ def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
         by_method[splits or "differential-crown"].append(job)
     for method, some in by_method.items():
         prove_brackets(engines, some, method)
-
-
-def _ask_z3(engines: PairEngines, job: PairJob) -> None:
-    """Exact arithmetic on what is left and small: it can find a witness; its proof alone leaves the claim UNKNOWN."""
-    from paoding_verify.equivalence.smt import hidden_bounds, smt_decide
-
-    region = job.task.region
-    with shared_time([job]):
-        left_s = engines.config.timeout_s - job.spent_s
-        if left_s <= 0:
-            return
-        bounds = [hidden_bounds(network, region) for network in engines.networks]
-        answer = smt_decide(engines.networks, region, job.prop, timeout_s=left_s * _SMT_SHARE, bounds=bounds)
-        if answer.status != "undecided":
-            job.smt = answer.status
-        if answer.point is not None:
-            outputs = exact_outputs(engines.networks, answer.point)
-            job.real_only = broken_by(job.prop, outputs)
-            low, high = float32_interior(region.lower, region.upper)
-            try_witness(engines, job, np.clip(answer.point.astype(np.float32), low, high), "smt")
 
 
 def _matching_points(regions: Sequence[Region], seed: int) -> Array:
@@ -184,12 +162,14 @@ def _sample(jobs: Sequence[PairJob], config: SearchConfig) -> set[str]:
 
 def _spot_checked(engines: PairEngines, job: PairJob, finding: Finding) -> Finding:
     """The finding with z3's word on it. Raises: SoundnessError if z3 refutes what was certified."""
-    from paoding_verify.equivalence.smt import spot_check
+    from paoding_verify.equivalence.exact import spot_check
 
     claim, statement = finding.claim, job.prop
     if job.bracket:
         if claim.bound is None:
             return finding
         statement = distance_at_most(claim.bound, engines.original.num_outputs)
-    answer = spot_check(engines.networks, job.task.region, statement, claim.verdict, timeout_s=_SPOT_S)
+    answer = spot_check(
+        engines.networks, job.task.region, statement, claim.verdict, timeout_s=_SPOT_S, solver=engines.solver
+    )
     return replace(finding, claim=replace(claim, smt=answer.status, smt_scale=answer.scale, smt_sampled=True))

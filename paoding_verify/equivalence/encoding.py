@@ -32,7 +32,7 @@ from paoding_verify.network.graph import (
 from paoding_verify.network.linear import absolute, product, row_length
 from paoding_verify.regions import Region
 
-__all__ = ["Bounds", "Encoding", "Forms", "Unit", "Variables", "encode"]
+__all__ = ["Bounds", "Encoding", "Forms", "Unit", "Variables", "encode", "gamma"]
 
 Bounds = Sequence[tuple[Array, Array]]
 """Sound lower and upper pre-activation bounds of every activation node of one network, in order, each (*units)."""
@@ -114,6 +114,8 @@ class Encoding:
     variables: Variables
     outputs: Forms
     """Of the concatenated outputs."""
+    layers: tuple[tuple[tuple[Forms, Forms], ...], ...] = ()
+    """For every network and activation layer, what it reads and what it computes."""
 
     def rows(self, prop: Property) -> Forms:
         """The property's rows as forms."""
@@ -141,13 +143,17 @@ def encode(networks: Sequence[Network], region: Region, bounds: Sequence[Bounds]
     lower, upper = region.lower.ravel(), region.upper.ravel()
     centre = lower / 2 + upper / 2
     state = _State(Variables((lower - centre) * _UP, (upper - centre) * _UP))
-    outputs = [
+    values = [
         _encode_network(network, centre, state, None if bounds is None else bounds[n])
         for n, network in enumerate(networks)
     ]
-    widened = [forms.widened(state.count) for forms in outputs]
+    widened = [found[-1].widened(state.count) for found in values]
     joined = Forms(*(np.concatenate([getattr(f, name) for f in widened]) for name in Forms.__dataclass_fields__))
-    return Encoding(centre, tuple(state.units), state.variables, joined)
+    layers = tuple(
+        tuple((found[network.nodes[k].inputs[0]], found[k + 1]) for k in network.activations)
+        for network, found in zip(networks, values, strict=True)
+    )
+    return Encoding(centre, tuple(state.units), state.variables, joined, layers)
 
 
 class _State:
@@ -174,7 +180,8 @@ class _State:
         return self.known[key]
 
 
-def _encode_network(network: Network, centre: Array, state: _State, bounds: Bounds | None) -> Forms:
+def _encode_network(network: Network, centre: Array, state: _State, bounds: Bounds | None) -> list[Forms]:
+    """Forms of every value."""
     count = len(centre)
     values = [Forms(np.eye(count), centre, np.zeros(count))]
     layer = 0
@@ -190,7 +197,7 @@ def _encode_network(network: Network, centre: Array, state: _State, bounds: Boun
             values.append(_linear(node.op, x, network.shapes[node.inputs[0]], state.variables))
         else:
             raise UnsupportedOpError(f"node {node.name!r}: {type(node.op).__name__} has no exact encoding")
-    return values[-1]
+    return values
 
 
 def _linear(op: Op, x: Forms, shape: tuple[int, ...], variables: Variables) -> Forms:

@@ -11,6 +11,7 @@ from paoding_verify.bounds.differential import PairBounder, PairBounds
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.checker.crown import bound_rows
 from paoding_verify.checker.differential import pair_state
+from paoding_verify.equivalence.isolated import SolverProcess
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Network
@@ -56,6 +57,16 @@ class PairEngines:
             return PairBounder(self.original, self.pruned, self.alignment)
         except UnsupportedOpError:
             return None
+
+    @cached_property
+    def solver(self) -> SolverProcess:
+        """The process in which HiGHS and z3 run; it starts with the first question."""
+        return SolverProcess()
+
+    def close(self) -> None:
+        """Ends what outlives a call."""
+        if "solver" in self.__dict__:
+            self.solver.close()
 
     def joint_bounds(self, lower: Array, upper: Array, prop: Property) -> PairBounds:
         """Lower bounds of the property's rows on boxes. Shapes: (N, *input_shape) -> (N, R).

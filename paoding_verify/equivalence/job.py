@@ -52,6 +52,8 @@ class PairJob:
     """Whether exact arithmetic refutes it at a point, near which no float32 point does so in onnxruntime."""
     smt: str | None = None
     """What z3 said."""
+    solver_only: bool = False
+    """Whether HiGHS found no point that breaks the property."""
     finding: Finding | None = None
 
     def certified(self, method: str, bound: float, semantics: tuple[str, ...]) -> None:
@@ -77,7 +79,9 @@ class PairJob:
         if self.real_only:
             why = "real-only witness: exact arithmetic refutes it at a point near which no float32 point does"
         elif self.smt == "confirmed":
-            why = "z3 proves it, the checker cannot re-prove it"
+            why = "solver-only: z3 proves it, the checker cannot re-prove it"
+        elif self.solver_only:
+            why = "solver-only: HiGHS finds no counterexample, and nothing was found that the checker can prove"
         elif self.refusal:
             why = f"not re-proved by the checker ({self.refusal})"
         elif self.spent_s >= timeout_s:

@@ -84,6 +84,7 @@ def _components() -> list[Component]:
         Component("scipy", "sparse linear algebra", lambda: _import("scipy.sparse"), f"{pip} 'scipy>=1.14'"),
         Component("torch", "search: attacks, bounds, pruning", _torch, f"{pip} 'torch>=2.10'"),
         Component("auto-LiRPA", "search: bounds of one network", _lirpa, _LIRPA_INSTALL),
+        Component("highspy", "counterexamples of equivalence", _highs, f"{pip} 'highspy>=1.10'"),
         Component("z3-solver", "spot checks of equivalence", _z3, f"{pip} 'z3-solver>=4.13'"),
         Component("onnx", "reading and writing models", lambda: _import("onnx"), f"{pip} 'onnx>=1.21'"),
         Component("onnxruntime", "replay of witnesses", _onnxruntime, f"{pip} 'onnxruntime>=1.20'"),
@@ -122,6 +123,10 @@ def _torch() -> None:
     import torch
 
     torch.ones(2).sum().item()
+
+
+def _highs() -> None:
+    _import("paoding_verify.equivalence.milp")
 
 
 def _z3() -> None:
