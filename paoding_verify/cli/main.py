@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at exit
         return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _fail(args.debug, "interrupted; nothing was written", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return _fail(args.debug, str(error) or "interrupted; nothing was written", INTERRUPTED)
     except OSError as error:
         return _fail(args.debug, f"cannot read or write {error.filename or 'a file'}: {error.strerror}", BAD_INPUT)
     except Exception as error:  # whatever a library raises, a user gets a sentence
