@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from paoding_verify.errors import ConfigError
+from paoding_verify.errors import JournalError
 from paoding_verify.memo import Record
 
 __all__ = ["Journal", "kept_in"]
@@ -58,7 +58,7 @@ class Journal:
     """Finished parts of one run; a `memo.Memo`. Made by `kept_in`."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        """Reads what is whole in the file and cuts off the rest. Raises: ConfigError if it is no journal."""
+        """Reads what is whole in the file and cuts off the rest. Raises: JournalError if it is no journal."""
         self.path = path
         self._descriptor = descriptor
         self._places: dict[str, _Place] = {}
@@ -71,17 +71,17 @@ class Journal:
         return len(self._places) - (IDENTITY in self._places)
 
     def recall(self, key: str) -> Record | None:
-        """The record stored last under this key; None: there is none. Raises: ConfigError if it is malformed."""
+        """The record stored last under this key; None: there is none. Raises: JournalError if it is malformed."""
         place = self._places.get(key)
         if place is None:
             return None
         try:
             return _decode(os.pread(self._descriptor, place.length, place.offset))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ConfigError(f"{self.path} is damaged: {str(error)[:120]}; remove it and begin anew") from error
+            raise JournalError(f"{self.path} is damaged: {str(error)[:120]}; remove it and begin anew") from error
 
     def store(self, key: str, record: Record) -> None:
-        """Appends the record; it is on the disk when this returns. Raises: ConfigError if it cannot be written."""
+        """Appends the record; it is on the disk when this returns. Raises: JournalError if it cannot be written."""
         payload = _encode(key, record)
         if len(payload) > MAX_RECORD_BYTES:
             return
@@ -92,7 +92,7 @@ class Journal:
             self._append(b"".join([b"" if self._end else MAGIC, header, payload, b"\n"]))
         except OSError as error:
             os.ftruncate(self._descriptor, self._end)
-            raise ConfigError(
+            raise JournalError(
                 f"cannot write {self.path}: {error.strerror}; what was finished before is kept in it: make room, then "
                 "run the same command with --resume"
             ) from error
@@ -122,7 +122,7 @@ class Journal:
         if start != MAGIC:
             if MAGIC.startswith(start):  # cut short while it was made
                 return
-            raise ConfigError(f"{self.path} is no journal of this version: remove it, or name another output")
+            raise JournalError(f"{self.path} is no journal of this version: remove it, or name another output")
         end, digest = len(MAGIC), ""
         while header := _HEADER.match(os.pread(self._descriptor, _MAX_HEADER, end)):
             offset, length = end + len(header[0]), int(header[1])
@@ -144,19 +144,19 @@ def kept_in(path: Path, identity: Mapping[str, str], *, resume: bool, anew: bool
 
     `identity` names everything that the results depend on, with digests or values. With `resume` the run goes on where
     the file stands, if there is one; else a file with finished parts is refused, unless everything is to begin `anew`.
-    Raises: ConfigError if another process has the file, if it belongs to another run or is no journal, if it cannot be
+    Raises: JournalError if another process has the file, if it belongs to another run or is no journal, if it cannot be
     written, or if an interrupted run would be lost.
     """
     with _locked(path) as descriptor:
         journal = Journal(path, descriptor)
         going_on = resume and len(journal) > 0
         if going_on and (odd := journal.differences(identity)):
-            raise ConfigError(
+            raise JournalError(
                 f"{path} belongs to another run, with other {', '.join(odd)}: run the command it belongs to, or "
                 "begin anew with --force and without --resume"
             )
         if len(journal) and not (resume or anew):
-            raise ConfigError(
+            raise JournalError(
                 f"{path} holds {len(journal)} finished parts of an interrupted run: go on with --resume, or begin anew "
                 "with --force"
             )
@@ -181,25 +181,25 @@ def _locked(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:
-        raise ConfigError(f"cannot open the journal {path}: {error.strerror}") from error
+        raise JournalError(f"cannot open the journal {path}: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(
+            raise JournalError(
                 f"{path} is no plain file, and the journal of this run belongs there: name another output"
             )
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise ConfigError(
+            raise JournalError(
                 f"{path} belongs to another user, or others can write it, so that it cannot be trusted: remove it"
             )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
+            raise JournalError(
                 f"another process is working on {path.stem}: wait for it, or name another output"
             ) from None
         if not path.exists() or not os.path.samestat(status, path.stat()):
-            raise ConfigError(f"another process has just finished with {path}: look at its output, then run again")
+            raise JournalError(f"another process has just finished with {path}: look at its output, then run again")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -241,11 +241,11 @@ def _head(payload: bytes) -> dict[str, Any]:
 
 
 def _key(path: Path, payload: bytes) -> str:
-    """The key of a record. Raises: ConfigError if the payload has none, although its digest fits."""
+    """The key of a record. Raises: JournalError if the payload has none, although its digest fits."""
     try:
         return str(_head(payload)["key"])
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is damaged: {str(error)[:120]}; remove it and begin anew") from error
+        raise JournalError(f"{path} is damaged: {str(error)[:120]}; remove it and begin anew") from error
 
 
 def _decode(payload: bytes) -> Record:

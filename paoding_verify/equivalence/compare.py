@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -32,8 +33,10 @@ from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import distance_at_most
+from paoding_verify.memo import FORGETFUL, Memo
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import float32_interior
+from paoding_verify.settled import keep_finding, run_batch, run_once
 from paoding_verify.task import Progress, SearchConfig, Task
 
 __all__ = ["compare"]
@@ -48,19 +51,21 @@ _SPOT_S = 20.0
 """Seconds for one spot check."""
 
 
-def compare(
+def compare(  # noqa: PLR0913 - a comparison with all its settings
     original: Network,
     pruned: Network,
     tasks: Sequence[Task],
     config: SearchConfig,
     *,
     alignment: tuple[tuple[int, ...], ...] | None = None,
+    memo: Memo = FORGETFUL,
     progress: Progress | None = None,
 ) -> list[Finding]:
     """One finding per task, in the order of the tasks; deterministic unless a time limit strikes.
 
     alignment: for each activation layer, the unit of `original` that each unit of `pruned` continues; None: matched by
     activations, where the structures allow it. `config.smt_samples` regions, drawn by the seed, are checked by z3 too.
+    Claims that `memo` kept of the same call are not settled again.
     Raises: ConfigError if the networks' shapes differ or a task is no comparison, EngineError if an engine fails,
     SoundnessError if two pieces of evidence contradict each other.
     """
@@ -82,19 +87,21 @@ def compare(
     for group in groups.values():
         for start in range(0, len(group), _BATCH):
             batch = group[start : start + _BATCH]
-            _run(engines, batch)
+            run_batch(memo, batch, partial(_run, engines, batch, memo))
             for job in batch:
                 done += 1
                 if progress is not None:
                     progress(job.task.id, done, len(jobs))
     return [
-        _spot_checked(engines, job, job.finding) if job.task.region.id in sample else job.finding
+        keep_finding(memo, "spot check", job.finding, partial(_spot_checked, engines, job, job.finding))
+        if job.task.region.id in sample
+        else job.finding
         for job in jobs
         if job.finding is not None
     ]
 
 
-def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
+def _run(engines: PairEngines, jobs: list[PairJob], memo: Memo) -> None:
     """Settles every job of a batch."""
     config, method = engines.config, "centre"
     look_at_centres(engines, jobs)
@@ -118,12 +125,12 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
     for job in open_jobs(jobs, config):
         if prod(engines.original.input_shape) <= MAX_FEATURES:
             method = "input-splitting"
-            _split(engines, job)
+            run_once(memo, method, job, partial(_split, engines, job))
         if job.finding is None and job.spent_s < config.timeout_s:
             method = "relu-splitting"
-            split_relus(engines, job)
+            run_once(memo, method, job, partial(split_relus, engines, job))
         if job.finding is None:
-            _ask_z3(engines, job)
+            run_once(memo, "z3", job, partial(_ask_z3, engines, job))
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 

@@ -122,7 +122,7 @@ def _record(
 def _begun(problem: PruneProblem, kept: Record | None) -> tuple[_State, list[PruneStep], tuple[float, ...], int]:
     """The state to start from, steps so far, quotas, and the number of planned steps that are done.
 
-    Raises: DataError if what was kept does not fit the problem.
+    Raises: JournalError if what was kept does not fit the problem.
     """
     if kept is None:
         state = _State(problem.original, frozenset(), problem.targets, problem.signal.baseline, 0.0)

@@ -17,7 +17,7 @@ import torch
 
 from paoding_verify.bounds.lirpa_training import trainable
 from paoding_verify.data import Dataset, fit_shape
-from paoding_verify.errors import ConfigError, DataError
+from paoding_verify.errors import ConfigError, DataError, JournalError
 from paoding_verify.evidence.codec import from_plain
 from paoding_verify.evidence.pruning import FinetuneRecord
 from paoding_verify.linf import Domain
@@ -121,7 +121,7 @@ def _state(trainer: _Trainer, generators: _Generators, losses: list[float]) -> R
 def _begun(trainer: _Trainer, generators: _Generators, kept: Record | None) -> list[float]:
     """Takes everything to a kept state; the losses of the epochs that are done.
 
-    Raises: DataError if the state is not one of this training.
+    Raises: JournalError if the state is not one of this training.
     """
     if kept is None:
         return []
@@ -131,7 +131,7 @@ def _begun(trainer: _Trainer, generators: _Generators, kept: Record | None) -> l
     try:
         generators[1].set_state(torch.as_tensor(np.array(attacks, dtype=np.uint8)))
     except (RuntimeError, TypeError, ValueError) as error:
-        raise DataError(f"a kept generator of random numbers is damaged: {error}") from error
+        raise JournalError(f"a kept generator of random numbers is damaged: {error}") from error
     return list(from_plain(tuple[float, ...], kept.get("losses"), "kept losses"))
 
 
@@ -166,13 +166,13 @@ class _Trainer:
         return [*self._parameters, *moments]
 
     def resume(self, arrays: Sequence[object]) -> None:
-        """Takes parameters and optimiser to where `tensors` gave these. Raises: DataError if they do not fit."""
+        """Takes parameters and optimiser to where `tensors` gave these. Raises: JournalError if they do not fit."""
         for parameter in self._parameters:
             empty = (torch.zeros_like(parameter), torch.zeros_like(parameter), torch.tensor(0.0))
             self._optimiser.state[parameter] = dict(zip(_MOMENTS, empty, strict=True))
         goals = self.tensors()
         if len(goals) != len(arrays):
-            raise DataError(f"kept epochs hold {len(arrays)} arrays, and this training has {len(goals)}")
+            raise JournalError(f"kept epochs hold {len(arrays)} arrays, and this training has {len(goals)}")
         with torch.no_grad():
             for k, (goal, array) in enumerate(zip(goals, arrays, strict=True)):
                 goal.copy_(torch.as_tensor(array_in({str(k): array}, str(k), tuple(goal.shape)).astype(np.float32)))

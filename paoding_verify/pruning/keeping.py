@@ -1,6 +1,6 @@
 """What a pruning keeps of its finished parts: networks, outcomes and generators as records, exact to the last bit.
 
-Records may come from a file, so that they are checked when they are read: what does not fit is a DataError.
+Records may come from a file, so that they are checked when they are read: what does not fit is a JournalError.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from paoding_verify.errors import DataError
+from paoding_verify.errors import JournalError
 from paoding_verify.evidence.codec import from_plain, to_plain
 from paoding_verify.memo import Memo, Record
 from paoding_verify.network.graph import Affine, Conv2d, Dense, Network, parameters
@@ -56,10 +56,10 @@ def record_of_outcome(outcome: PruneOutcome, original: Network) -> Record:
 
 
 def outcome_in(record: Any, original: Network) -> PruneOutcome:
-    """The outcome that a record holds. Raises: DataError if it holds none for this network."""
+    """The outcome that a record holds. Raises: JournalError if it holds none for this network."""
     names = [item.name for item in fields(PruneOutcome)]
     if not isinstance(record, dict) or set(record) != set(names):
-        raise DataError(f"a kept part of the pruning is damaged: it has not the fields {', '.join(names)}")
+        raise JournalError(f"a kept part of the pruning is damaged: it has not the fields {', '.join(names)}")
     hints = get_type_hints(PruneOutcome)
     rest = {n: from_plain(hints[n], record[n], f"a kept pruning, {n}") for n in names if n not in _APART}
     removed = frozenset(from_plain(tuple[int, ...], record["removed"], "a kept pruning, removed"))
@@ -79,7 +79,7 @@ def record_of_network(network: Network, original: Network) -> Record:
 
 
 def network_in(record: Any, original: Network) -> Network:
-    """The network that a record holds. Raises: DataError if it is no changed version of the original."""
+    """The network that a record holds. Raises: JournalError if it is no changed version of the original."""
     if plain_in(record, "original", bool):
         return original
     kept, nodes = plain_in(record, "nodes", dict), list(original.nodes)
@@ -109,28 +109,31 @@ def state_of(rng: np.random.Generator) -> Record:
 
 
 def state_in(rng: np.random.Generator, state: Any) -> None:
-    """Takes the generator to a kept state. Raises: DataError if it is no state of such a generator."""
+    """Takes the generator to a kept state. Raises: JournalError if it is no state of such a generator."""
     try:
         rng.bit_generator.state = state
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise DataError(f"a kept generator of random numbers is damaged: {error}") from error
+        raise JournalError(f"a kept generator of random numbers is damaged: {error}") from error
 
 
 def plain_in(record: Any, name: str, wanted: type[T]) -> T:
-    """A value of a record, of exactly this type. Raises: DataError if there is none."""
+    """A value of a record, of exactly this type. Raises: JournalError if there is none."""
     value = record.get(name) if isinstance(record, dict) else None
     if type(value) is not wanted:
-        raise DataError(f"a kept part of the pruning is damaged: {name!r} is no {wanted.__name__}")
+        raise JournalError(f"a kept part of the pruning is damaged: {name!r} is no {wanted.__name__}")
     return value
 
 
 def array_in(record: Any, name: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.float64]:
-    """An array of a record, of this shape if one is given. Raises: DataError if there is none, or it is not finite."""
+    """An array of a record, of this shape if one is given.
+
+    Raises: JournalError if there is none, or it is not finite.
+    """
     value = record.get(name) if isinstance(record, dict) else None
     if not isinstance(value, np.ndarray) or (shape is not None and value.shape != shape):
-        raise DataError(f"a kept part of the pruning is damaged: {name!r} is no array of shape {shape}")
+        raise JournalError(f"a kept part of the pruning is damaged: {name!r} is no array of shape {shape}")
     if not np.isfinite(value).all():
-        raise DataError(f"a kept part of the pruning is damaged: {name!r} is not finite")
+        raise JournalError(f"a kept part of the pruning is damaged: {name!r} is not finite")
     return value.astype(np.float64)
 
 

@@ -73,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
                         progress=progress,
                     )  # fmt: skip
                 pruned, trace = found.network, found.trace
-            result = audit(original, pruned, regions, policy=policy, config=config, trace=trace, progress=progress)
+            result = audit(
+                original, pruned, regions, policy=policy, config=config, trace=trace, memo=memo, progress=progress
+            )
             if args.trace:
                 write_whole({args.trace: dumps(trace).encode()}, force=args.force)
             folder = draft.publish(result)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from paoding_verify.cli import options
+from paoding_verify.cli.resuming import add_resume, journalled
 
 __all__ = ["configure", "run"]
 
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="PATH", type=Path, help="write the result: FILE.json, or a bundle folder"
     )
     options.add_force(parser)
+    add_resume(parser)
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the summary; 0 if the comparison ran to its end."""
+    from paoding_verify.auditing.identity import run_identity
     from paoding_verify.auditing.run import PAIR_KINDS, compare_models
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
     from paoding_verify.cli.output import place, store
@@ -46,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
     with place(args, args.output) as draft:
         original, pruned = read_model(args.original, args), read_model(args.pruned, args, role="pruned")
         regions, config = read_regions(original, args, config)
-        with reporting(args.quiet) as progress:
-            result = compare_models(original, pruned, regions, kinds=kinds, config=config, progress=progress)
-        written = store(result, args, draft)
+        networks = {"original": original, "pruned": pruned}
+        identity = run_identity("compare", config, networks, regions=regions, settings={"kinds": kinds})
+        with reporting(args.quiet) as progress, journalled(args, identity, progress) as memo:
+            result = compare_models(original, pruned, regions, kinds=kinds, config=config, memo=memo, progress=progress)
+            written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
     return exit_code(result)
