@@ -87,7 +87,6 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
     checkpoint = Checkpoint(problem.memo, "steps")
     state, steps, quotas, first = _begun(problem, checkpoint.recall())
     for number, planned in enumerate(problem.plan[first:], start=first):
-        checkpoint.offer(partial(_record, problem, state, steps, (quotas, number)))
         quotas = _split(problem, state, quotas, planned, config)
         aim = goal = whole_counts(problem.units.groups, quotas, planned, _done(problem, state))
         while (done := _done(problem, state)) != aim:
@@ -105,6 +104,7 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
             aim = goal if accepted else halfway
             if not accepted and halfway == done:
                 return PruneOutcome(state.network, state.removed, tuple(steps), stopped=_farewell(problem, state))
+        checkpoint.offer(partial(_record, problem, state, steps, (quotas, number + 1)))
     return PruneOutcome(state.network, state.removed, tuple(steps))
 
 
