@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paoding_verify.cli.main import main
@@ -53,14 +53,14 @@ def trace(path: Path) -> Any:
 def test_a_pruning_that_is_killed_goes_on(folder: Path, tmp_path: Path) -> None:
     net, out, record = str(folder / "net.onnx"), tmp_path / "small.onnx", tmp_path / "trace.json"
     command = ["prune", net, *QUICK, "-o", str(out), "--trace", str(record)]
-    journal, chance = tmp_path / "small.onnx.journal", random.Random(11)
+    journal, chance = tmp_path / "small.onnx.journal", np.random.default_rng(11)
     for kill in range(3):
         code, _ = stopped(started(*command, "--resume"), journal, 3 + 2 * kill, signal.SIGKILL)
         if code == 0:
             break
         assert not out.exists()
         whole = journal.read_bytes()
-        journal.write_bytes(whole[: len(whole) - chance.randrange(40)])
+        journal.write_bytes(whole[: len(whole) - int(chance.integers(40))])
     last = started(*command, "--resume")
     _, told = last.communicate(timeout=120)
     assert last.returncode == 0, told
