@@ -24,7 +24,7 @@ from tests.interruptions import Stopped
 RUN = {"seed": "0", "network": "abc"}
 RECORDS: list[tuple[str, Record]] = [
     ("first", {"text": "ünï\n\ud800", "number": 1, "none": None, "list": [1.5, [True]], "state": 2**127}),
-    ("second", {"weights": [np.arange(6, dtype="<f4").reshape(2, 3), np.array(-0.0)], "empty": {"x": np.zeros((0, 3))}}),
+    ("second", {"weights": [np.arange(6, dtype="<f4").reshape(2, 3), np.array(-0.0)], "sub": {"x": np.zeros((0, 3))}}),
     ("third", {"odd": [float("inf"), float("-inf")], "exact": 0.1 + 0.2, "bytes": np.arange(5, dtype=np.uint8)}),
     ("first", {"text": "later"}),
 ]  # fmt: skip
