@@ -10,7 +10,8 @@ decided in one place. A message says what was wrong, where, and what to do about
     │   ├── DataError             data files and arrays
     │   ├── RegionError           boxes, eps, domains
     │   ├── SpecError             VNN-LIB and other property files
-    │   └── ConfigError           options, configuration and policy files
+    │   ├── ConfigError           options, configuration and policy files
+    │   └── JournalError          the journal of an interrupted run
     ├── MissingComponentError     an optional component is not installed          exit 2
     ├── EngineError               a component failed while it worked              exit 4
     ├── SoundnessError            two pieces of evidence contradict each other    exit 4
@@ -25,6 +26,7 @@ __all__ = [
     "EngineError",
     "InputError",
     "IntegrityError",
+    "JournalError",
     "MissingComponentError",
     "ModelError",
     "PaodingError",
@@ -69,6 +71,10 @@ class SpecError(InputError):
 
 class ConfigError(InputError):
     """An option, configuration or policy is wrong."""
+
+
+class JournalError(InputError):
+    """The finished parts of a run cannot be kept, read or used; it concerns the whole run."""
 
 
 class MissingComponentError(PaodingError):

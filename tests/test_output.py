@@ -48,8 +48,8 @@ def test_a_run_that_ends_early_leaves_no_draft(
     error: type[BaseException], code: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(*args: object, **options: object) -> None:
-        (draft,) = (tmp_path / "new").iterdir()
-        assert draft.name.startswith(".out.")
+        (journal,) = (tmp_path / "new").iterdir()
+        assert journal.name == "out.journal"
         raise error
 
     monkeypatch.setattr("paoding_verify.auditing.run.audit", ended)

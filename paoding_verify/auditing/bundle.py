@@ -32,28 +32,30 @@ def write(result: AuditResult, folder: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Draft:
-    """A place that is sure to be writable, made before the work that fills it."""
+    """A place that was found writable before the work that fills it."""
 
     target: Path
     """Where the bundle will stand; absolute."""
-    folder: Path
-    """Where it is written first, beside the target."""
 
     def publish(self, result: AuditResult) -> Path:
         """Writes the bundle and moves it to its place. Returns that place.
 
-        Raises: ConfigError if it cannot be written; EngineError if it cannot be moved: it then stands complete in the
-        draft's folder, which the message names.
+        Raises: ConfigError if it cannot be written; EngineError if it cannot be moved: it then stands complete in a
+        hidden folder beside, which the message names.
         """
+        folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
         try:
-            _fill(self.folder, _members(result))
-        except OSError as error:
-            raise ConfigError(f"cannot write the bundle {self.target}: {error}") from error
+            _fill(folder, _members(result))
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise ConfigError(f"cannot write the bundle {self.target}: {error}") from error
+            raise
         try:
-            os.replace(self.folder, self.target)
+            os.replace(folder, self.target)
         except OSError as error:
             raise EngineError(
-                f"the bundle cannot be moved to {self.target} ({error.strerror}); it stands complete in {self.folder}"
+                f"the bundle cannot be moved to {self.target} ({error.strerror}); it stands complete in {folder}"
             ) from error
         _sync_folder(self.target.parent)
         return self.target
@@ -61,8 +63,9 @@ class Draft:
 
 @contextmanager
 def reserved(folder: str | Path) -> Iterator[Draft]:
-    """A draft beside `folder`, made at once; it is gone afterwards, unless a complete bundle could not be moved.
+    """A place for a bundle, found writable at once; folders made for it are gone afterwards if nothing stands in them.
 
+    Nothing is left beside the place while the work goes on, so that a kill leaves nothing behind either.
     Raises: ConfigError if `folder` is a link, the working folder or not empty, or if its parent cannot be written.
     """
     from paoding_verify.report import html  # noqa: F401 - what is missing is found out before the work, not after
@@ -71,26 +74,14 @@ def reserved(folder: str | Path) -> Iterator[Draft]:
     made = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Draft(target, Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)))
+        tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         _remove_empty(made)
         raise ConfigError(f"cannot write into {target.parent}: {error.strerror}") from error
     try:
-        yield draft
-    except EngineError:
-        if not (draft.folder / MANIFEST).is_file():  # complete bundles are kept
-            _discard(draft, made)
-        raise
-    except BaseException:
-        _discard(draft, made)
-        raise
-    if draft.folder.is_dir():
-        _discard(draft, made)
-
-
-def _discard(draft: Draft, made: Sequence[Path]) -> None:
-    shutil.rmtree(draft.folder, ignore_errors=True)
-    _remove_empty(made)
+        yield Draft(target)
+    finally:
+        _remove_empty(made)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

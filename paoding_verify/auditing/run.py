@@ -21,6 +21,7 @@ from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.pruning import FinetuneRecord, PruneTrace
 from paoding_verify.evidence.question import Question
 from paoding_verify.evidence.result import AuditResult
+from paoding_verify.memo import FORGETFUL, Memo
 from paoding_verify.network.graph import Network
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.record import model_record
@@ -33,12 +34,12 @@ __all__ = ["PAIR_KINDS", "audit", "certify_model", "compare_models", "compare_sp
 def audit(  # noqa: PLR0913 - the one call that takes everything
     original: Network, pruned: Network, regions: Sequence[Region], *,
     policy: Policy | None = None, config: AuditConfig | None = None, trace: PruneTrace | None = None,
-    progress: Progress | None = None,
+    memo: Memo = FORGETFUL, progress: Progress | None = None,
 ) -> AuditResult:  # fmt: skip
     """Every claim about both networks and the pair, each CERTIFIED one proved twice, and the policy's verdict on them.
 
     A region without a label gets the original's class at its centre. `trace` is the pruner's record; without it the
-    pruned network counts as given.
+    pruned network counts as given. Claims that `memo` kept of the same call are taken from it.
     Raises: InputError if networks and regions do not fit together; SoundnessError if evidence contradicts itself.
     """
     config = config or AuditConfig()
@@ -49,9 +50,10 @@ def audit(  # noqa: PLR0913 - the one call that takes everything
     findings = []
     for subject, network in networks.items():
         tasks = robustness_tasks(subject, network.num_outputs, regions)
-        findings += _certify(network, tasks, config, _stage(progress, f"claims about the {subject} network"))
+        findings += _certify(network, tasks, config, memo, _stage(progress, f"claims about the {subject} network"))
     tasks = pair_tasks(original.num_outputs, regions, questions=list(map(Question, PAIR_KINDS)), delta=config.delta)
-    findings += _compare(original, pruned, tasks, config, trace, progress)
+    alignment = trace.alignment if trace else None
+    findings += _compare((original, pruned, alignment), tasks, config, memo, progress)
     result = _result("audit", networks, regions, findings, config=config, trace=trace)
     outcome = (policy or Policy.default()).apply(Evidence(result.claims, result.models))
     return replace(result, policy=outcome)
@@ -59,7 +61,7 @@ def audit(  # noqa: PLR0913 - the one call that takes everything
 
 def certify_model(
     network: Network, regions: Sequence[Region], *, properties: Sequence[Property] | None = None,
-    config: AuditConfig | None = None, progress: Progress | None = None,
+    config: AuditConfig | None = None, memo: Memo = FORGETFUL, progress: Progress | None = None,
 ) -> AuditResult:  # fmt: skip
     """Whether the network keeps its label on every region; with `properties`, whether property k holds on region k.
 
@@ -76,14 +78,15 @@ def certify_model(
             raise InputError(f"{len(regions)} regions need as many properties; got {len(properties)}")
         tasks = specification_tasks(list(zip(regions, properties, strict=True)))
         stated = property_member({task.id: prop for task, prop in zip(tasks, properties, strict=True)})
-    findings = _certify(network, tasks, config, _stage(progress, "claims about the network"))
+    findings = _certify(network, tasks, config, memo, _stage(progress, "claims about the network"))
     result = _result("certify", {"original": network}, regions, findings, config=config)
     return replace(result, files={**result.files, **stated})
 
 
-def compare_models(
+def compare_models(  # noqa: PLR0913 - a comparison with all its settings
     original: Network, pruned: Network, regions: Sequence[Region], *,
-    kinds: Sequence[str | Question] = PAIR_KINDS, config: AuditConfig | None = None, progress: Progress | None = None,
+    kinds: Sequence[str | Question] = PAIR_KINDS, config: AuditConfig | None = None, memo: Memo = FORGETFUL,
+    progress: Progress | None = None,
 ) -> AuditResult:  # fmt: skip
     """Whether the pair decides alike on every region and how far its outputs are apart.
 
@@ -100,13 +103,13 @@ def compare_models(
         raise InputError(f"a comparison asks for some of {', '.join(PAIR_QUESTIONS)}, each once; got {list(kinds)}")
     regions = labelled(original, regions)
     tasks = pair_tasks(original.num_outputs, regions, questions=questions, delta=config.delta)
-    findings = _compare(original, pruned, tasks, config, None, progress)
+    findings = _compare((original, pruned, None), tasks, config, memo, progress)
     return _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
 
 
 def compare_specification(
     original: Network, pruned: Network, pairs: Sequence[tuple[Region, Property]], *,
-    config: AuditConfig | None = None, progress: Progress | None = None,
+    config: AuditConfig | None = None, memo: Memo = FORGETFUL, progress: Progress | None = None,
 ) -> AuditResult:  # fmt: skip
     """Whether every property, over the outputs of both networks, holds on its region.
 
@@ -116,28 +119,33 @@ def compare_specification(
     _fit_together(original, pruned)
     original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
     tasks = specification_tasks(pairs, subject="pair")
-    findings = _compare(original, pruned, tasks, config, None, progress)
+    findings = _compare((original, pruned, None), tasks, config, memo, progress)
     regions = [region for region, _ in pairs]
     result = _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
     stated = property_member({task.id: prop for task, (_, prop) in zip(tasks, pairs, strict=True)})
     return replace(result, files={**result.files, **stated})
 
 
-def _certify(network: Network, tasks: Sequence[Task], config: AuditConfig, progress: Progress | None) -> list[Finding]:
+def _certify(
+    network: Network, tasks: Sequence[Task], config: AuditConfig, memo: Memo, progress: Progress | None
+) -> list[Finding]:
     from paoding_verify.robustness.certify import certify
 
-    return settle(lambda some: certify(network, some, config.search, progress=progress), tasks)
+    return settle(lambda some: certify(network, some, config.search, memo=memo, progress=progress), tasks)
 
 
 def _compare(
-    original: Network, pruned: Network, tasks: Sequence[Task], config: AuditConfig, trace: PruneTrace | None,
-    progress: Progress | None,
+    pair: tuple[Network, Network, tuple[tuple[int, ...], ...] | None], tasks: Sequence[Task], config: AuditConfig,
+    memo: Memo, progress: Progress | None,
 ) -> list[Finding]:  # fmt: skip
+    """`pair`: original, pruned network, and their alignment if it is known."""
     from paoding_verify.equivalence.compare import compare
 
-    alignment, watch = trace.alignment if trace else None, _stage(progress, "claims about the pair")
+    original, pruned, alignment = pair
+    watch = _stage(progress, "claims about the pair")
     return settle(
-        lambda some: compare(original, pruned, some, config.search, alignment=alignment, progress=watch), tasks
+        lambda some: compare(original, pruned, some, config.search, alignment=alignment, memo=memo, progress=watch),
+        tasks,
     )
 
 

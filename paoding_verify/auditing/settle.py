@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from paoding_verify.errors import EngineError, MissingComponentError, SoundnessError
+from paoding_verify.errors import EngineError, JournalError, MissingComponentError, SoundnessError
 from paoding_verify.evidence.claim import Claim, Finding
 from paoding_verify.evidence.contradiction import contradictions
 from paoding_verify.evidence.verdict import Verdict
@@ -24,7 +24,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
     those become claims without a verdict, whose reason is the error.
 
     The run's inputs were checked before: whatever a cascade finds wrong with them concerns the task at hand.
-    Raises: MissingComponentError, SoundnessError, ImportError: they concern the whole run.
+    Raises: MissingComponentError, SoundnessError, JournalError, ImportError: they concern the whole run.
     """
     if not tasks:
         return []
@@ -32,7 +32,7 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
         findings = list(cascade(tasks))
         _check(tasks, findings)
         return [_cautious(finding) for finding in findings]
-    except (MissingComponentError, SoundnessError, ImportError):
+    except (MissingComponentError, SoundnessError, JournalError, ImportError):
         raise
     except Exception as error:
         if len(tasks) == 1:

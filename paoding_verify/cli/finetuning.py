@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.data import Dataset, read_dataset
 from paoding_verify.errors import ConfigError
-from paoding_verify.network.graph import Network
+from paoding_verify.memo import Memo
+from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.regions import Region
 from paoding_verify.task import Progress
 
 if TYPE_CHECKING:
     from paoding_verify.pruning.prune import PruneResult
 
-__all__ = ["finetuned", "training_rows"]
+__all__ = ["finetuned", "training_identity", "training_rows"]
 
 OBJECTIVE, EPOCHS = "certified", 5
 
@@ -34,6 +35,15 @@ def training_rows(network: Network, args: argparse.Namespace) -> Dataset | None:
     return None
 
 
+def training_identity(args: argparse.Namespace, inputs: Float32Array | None, rows: Dataset | None) -> dict[str, object]:
+    """What a pruning depends on besides the configuration: data that the pruner sees, and options of training."""
+    from paoding_verify.auditing.identity import rows_digest
+
+    options = {name: getattr(args, name) for name in ("objective", "finetune_eps", "finetune_epochs")}
+    known = (None, None) if rows is None else (rows.x, rows.y)
+    return {"inputs": rows_digest(inputs), "finetune": rows_digest(*known), **options}
+
+
 def finetuned(  # noqa: PLR0913 - the settings of a run
     original: Network,
     found: PruneResult,
@@ -42,6 +52,7 @@ def finetuned(  # noqa: PLR0913 - the settings of a run
     config: AuditConfig,
     *,
     audited: Sequence[Region] | None,
+    memo: Memo,
     progress: Progress | None,
 ) -> PruneResult:
     """The pruned network trained on the rows that lie in no audited region, with the figures of every stage."""
@@ -51,5 +62,5 @@ def finetuned(  # noqa: PLR0913 - the settings of a run
         original, found, rows, objective=args.objective or OBJECTIVE,
         eps=max(config.eps) if args.finetune_eps is None else args.finetune_eps,
         epochs=EPOCHS if args.finetune_epochs is None else args.finetune_epochs,
-        seed=config.seed, domain=config.domain, audited=audited, progress=progress,
+        seed=config.seed, domain=config.domain, audited=audited, memo=memo, progress=progress,
     )  # fmt: skip

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from paoding_verify.cli.parser import build_parser
 from paoding_verify.cli.usage import refuse_contradictions
@@ -23,12 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; users see a traceback only with --debug."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
-    args.command_line = shlex.join(["paoding-verify", *arguments])
+    args.command_line = shlex.join(["paoding-verify", *(a for a in arguments if not _resumes(args, a))])
     if not args.debug:
         _calm_libraries()
     try:
-        refuse_contradictions(args)
-        return int(args.run(args))
+        with _stoppable():
+            refuse_contradictions(args)
+            return int(args.run(args))
     except PaodingError as error:
         return _fail(args.debug, str(error), error.exit_code)
     except ImportError as error:
@@ -36,13 +41,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at exit
         return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _fail(args.debug, "interrupted; nothing was written", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return _fail(args.debug, str(error) or "interrupted; nothing was written", INTERRUPTED)
     except OSError as error:
         return _fail(args.debug, f"cannot read or write {error.filename or 'a file'}: {error.strerror}", BAD_INPUT)
     except Exception as error:  # whatever a library raises, a user gets a sentence
         words = f"internal error, {type(error).__name__}: {error} (run again with --debug for the traceback)"
         return _fail(args.debug, words, INTERNAL_ERROR)
+
+
+def _resumes(args: argparse.Namespace, argument: str) -> bool:
+    """Whether an argument is --resume, perhaps shortened: a result does not depend on how often its run was begun."""
+    return getattr(args, "resume", False) and len(argument) > len("--") and "--resume".startswith(argument)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Lets a request to end, or a lost terminal, interrupt the work as Ctrl-C does, so that nothing is left behind."""
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    found = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    changed = [number for number in found if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _fail(debug: bool, message: str, code: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.pruning import PruneTrace
+from paoding_verify.memo import Memo
 from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.regions import Region
 from paoding_verify.task import Progress
@@ -45,13 +46,14 @@ def refuse_shared(regions: Sequence[Region], inputs: Float32Array) -> str:
     )
 
 
-def prune_as_asked(
+def prune_as_asked(  # noqa: PLR0913 - the settings of a run
     network: Network,
     inputs: Float32Array | None,
     config: AuditConfig,
     *,
     step: float | None = None,
     hard_floor: bool = False,
+    memo: Memo | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
     """The pruned network as the configuration wants it."""
@@ -63,7 +65,8 @@ def prune_as_asked(
     )
     return prune(
         network, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed, domain=config.domain,
-        inputs=inputs, distil=config.distil, step=step, hard_floor=hard_floor, options=options, progress=progress,
+        inputs=inputs, distil=config.distil, step=step, hard_floor=hard_floor, options=options, memo=memo,
+        progress=progress,
     )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ def refuse_contradictions(args: argparse.Namespace) -> None:
         raise ConfigError("--vnnlib brings its own property: leave out --property and --delta")
     if "vnnlib" in given and given & {"data", "eps", "samples", "domain"}:
         raise ConfigError("--vnnlib brings its own boxes: leave out --data, --eps, --samples and --domain")
+    if "resume" in given and "output" not in given:
+        raise ConfigError("--resume goes on with what was kept beside an output: name it with -o")
     if len(given & {"mean", "std"}) == 1:
         raise ConfigError("--mean and --std belong together: give both or neither")
     models = [Path(str(getattr(args, name))) for name in ("original", "pruned", "model") if name in given]

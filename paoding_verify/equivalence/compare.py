@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -27,8 +28,10 @@ from paoding_verify.equivalence.stages import attack_differences, bound_each, bo
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import distance_at_most
+from paoding_verify.memo import FORGETFUL, Memo
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.regions import Region
+from paoding_verify.settled import keep_finding, run_batch, run_once
 from paoding_verify.task import Progress, SearchConfig, Task
 
 __all__ = ["compare"]
@@ -43,19 +46,21 @@ _SPOT_S = 20.0
 """Seconds for one spot check."""
 
 
-def compare(
+def compare(  # noqa: PLR0913 - a comparison with all its settings
     original: Network,
     pruned: Network,
     tasks: Sequence[Task],
     config: SearchConfig,
     *,
     alignment: tuple[tuple[int, ...], ...] | None = None,
+    memo: Memo = FORGETFUL,
     progress: Progress | None = None,
 ) -> list[Finding]:
     """One finding per task, in the order of the tasks; deterministic unless a time limit strikes.
 
     alignment: for each activation layer, the unit of `original` that each unit of `pruned` continues; None: matched by
     activations, where the structures allow it. `config.smt_samples` regions, drawn by the seed, are checked by z3 too.
+    Claims that `memo` kept of the same call are not settled again.
     Raises: ConfigError if the networks' shapes differ or a task is no comparison, EngineError if an engine fails,
     SoundnessError if two pieces of evidence contradict each other.
     """
@@ -69,10 +74,10 @@ def compare(
         alignment = find_alignment(original, pruned, _matching_points([job.task.region for job in jobs], config.seed))
     engines = PairEngines(original, pruned, alignment, config)
     with closing(engines):
-        return _settled(engines, jobs, progress)
+        return _settled(engines, jobs, memo, progress)
 
 
-def _settled(engines: PairEngines, jobs: Sequence[PairJob], progress: Progress | None) -> list[Finding]:
+def _settled(engines: PairEngines, jobs: Sequence[PairJob], memo: Memo, progress: Progress | None) -> list[Finding]:
     """The findings of all jobs, in order."""
     sample = _sample(jobs, engines.config)
     groups: dict[object, list[PairJob]] = defaultdict(list)
@@ -82,19 +87,21 @@ def _settled(engines: PairEngines, jobs: Sequence[PairJob], progress: Progress |
     for group in groups.values():
         for start in range(0, len(group), _BATCH):
             batch = group[start : start + _BATCH]
-            _run(engines, batch)
+            run_batch(memo, batch, partial(_run, engines, batch, memo))
             for job in batch:
                 done += 1
                 if progress is not None:
                     progress(job.task.id, done, len(jobs))
     return [
-        _spot_checked(engines, job, job.finding) if job.task.region.id in sample else job.finding
+        keep_finding(memo, "spot check", job.finding, partial(_spot_checked, engines, job, job.finding))
+        if job.task.region.id in sample
+        else job.finding
         for job in jobs
         if job.finding is not None
     ]
 
 
-def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
+def _run(engines: PairEngines, jobs: list[PairJob], memo: Memo) -> None:
     """Settles every job of a batch."""
     config, method = engines.config, "centre"
     look_at_centres(engines, jobs)
@@ -103,7 +110,7 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
         attack_differences(engines, left)
     if jobs[0].bracket:
         bound_jointly(engines, jobs)
-        _settle_brackets(engines, jobs)
+        _settle_brackets(engines, jobs, memo)
         return
     for bound_method in ("crown", "alpha-crown"):
         left = open_jobs(jobs, config)
@@ -117,22 +124,23 @@ def _run(engines: PairEngines, jobs: list[PairJob]) -> None:
     for job in open_jobs(jobs, config):
         if prod(engines.original.input_shape) <= MAX_FEATURES:
             method = "input-splitting"
-            split_inputs(engines, job)
+            run_once(memo, method, job, partial(split_inputs, engines, job))
         if job.finding is None and job.spent_s < config.timeout_s:
             method = "relu-splitting"
-            split_relus(engines, job)
+            run_once(memo, method, job, partial(split_relus, engines, job))
         if job.finding is None and job.spent_s < config.timeout_s:
-            ask_solvers(engines, job)
+            run_once(memo, "solvers", job, partial(ask_solvers, engines, job))
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 
-def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
+def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob], memo: Memo) -> None:
     """Refines what is worth it, by a number of cases that no clock decides, and lets the checker find the bounds."""
     num_cases = min(engines.config.max_leaves, _BRACKET_CASES)
     few_features = prod(engines.original.input_shape) <= MAX_FEATURES
     for job in jobs:
         if bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
-            (refine_by_inputs if few_features else refine_by_relus)(engines, job, num_cases)
+            refine = refine_by_inputs if few_features else refine_by_relus
+            run_once(memo, "refining", job, partial(refine, engines, job, num_cases))
     by_method: dict[str, list[PairJob]] = defaultdict(list)
     for job in jobs:
         hints = job.certificate

@@ -19,15 +19,20 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from paoding_verify.errors import ConfigError
+from paoding_verify.evidence.codec import from_plain, to_plain
 from paoding_verify.evidence.pruning import Move, PruneStep
+from paoding_verify.memo import Checkpoint, Record
+from paoding_verify.network.evaluate import evaluate_all
 from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.pruning.budget import shifted_counts, shifted_quotas, whole_counts
 from paoding_verify.pruning.compensation import best_partners, merge, refit
 from paoding_verify.pruning.groups import UnitGroup
+from paoding_verify.pruning.keeping import array_in, network_in, plain_in, record_of_network, state_in, state_of
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem, moves_of
 from paoding_verify.pruning.saliency import GroupPrices
 
@@ -79,10 +84,9 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
     """
     if problem.hard_floor and not (problem.signal.baseline > 0).any():
         raise ConfigError("the hard floor keeps certified anchors certified, and the original has none; leave it out")
-    state = _State(problem.original, frozenset(), problem.targets, problem.signal.baseline, 0.0)
-    steps: list[PruneStep] = []
-    quotas: tuple[float, ...] = (0.0,) * len(problem.units.groups)
-    for planned in problem.plan:
+    checkpoint = Checkpoint(problem.memo, "steps")
+    state, steps, quotas, first = _begun(problem, checkpoint.recall())
+    for number, planned in enumerate(problem.plan[first:], start=first):
         quotas = _split(problem, state, quotas, planned, config)
         aim = goal = whole_counts(problem.units.groups, quotas, planned, _done(problem, state))
         while (done := _done(problem, state)) != aim:
@@ -100,7 +104,38 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
             aim = goal if accepted else halfway
             if not accepted and halfway == done:
                 return PruneOutcome(state.network, state.removed, tuple(steps), stopped=_farewell(problem, state))
+        checkpoint.offer(partial(_record, problem, state, steps, (quotas, number + 1)))
     return PruneOutcome(state.network, state.removed, tuple(steps))
+
+
+def _record(
+    problem: PruneProblem, state: _State, steps: Sequence[PruneStep], place: tuple[tuple[float, ...], int]
+) -> Record:
+    """Everything on which the steps still to come depend; place: quotas, and planned steps that are done."""
+    return {
+        "network": record_of_network(state.network, problem.original), "removed": sorted(state.removed),
+        "margins": state.margins, "energy": state.energy, "steps": to_plain(steps), "quotas": place[0],
+        "number": place[1], "generator": state_of(problem.rng),
+    }  # fmt: skip
+
+
+def _begun(problem: PruneProblem, kept: Record | None) -> tuple[_State, list[PruneStep], tuple[float, ...], int]:
+    """The state to start from, steps so far, quotas, and the number of planned steps that are done.
+
+    Raises: JournalError if what was kept does not fit the problem.
+    """
+    if kept is None:
+        state = _State(problem.original, frozenset(), problem.targets, problem.signal.baseline, 0.0)
+        return state, [], (0.0,) * len(problem.units.groups), 0
+    network = network_in(kept.get("network"), problem.original)
+    removed = frozenset(from_plain(tuple[int, ...], kept.get("removed"), "kept steps, removed"))
+    values = problem.targets if network is problem.original else evaluate_all(network, problem.inputs)
+    margins = array_in(kept, "margins", problem.signal.baseline.shape)
+    state_in(problem.rng, kept.get("generator"))
+    steps = from_plain(tuple[PruneStep, ...], kept.get("steps"), "kept steps")
+    quotas = from_plain(tuple[float, ...], kept.get("quotas"), "kept steps, quotas")
+    state = _State(network, removed, values, margins, plain_in(kept, "energy", float))
+    return state, list(steps), quotas, plain_in(kept, "number", int)
 
 
 def _farewell(problem: PruneProblem, state: _State) -> str:

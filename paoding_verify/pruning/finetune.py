@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +17,23 @@ import torch
 
 from paoding_verify.bounds.lirpa_training import trainable
 from paoding_verify.data import Dataset, fit_shape
-from paoding_verify.errors import ConfigError, DataError
+from paoding_verify.errors import ConfigError, DataError, JournalError
+from paoding_verify.evidence.codec import from_plain
 from paoding_verify.evidence.pruning import FinetuneRecord
 from paoding_verify.linf import Domain
+from paoding_verify.memo import FORGETFUL, Checkpoint, Memo, Record
 from paoding_verify.network.graph import Network
 from paoding_verify.network.torch_out import CanonicalModule, to_module
 from paoding_verify.network.transform import as_float32
+from paoding_verify.pruning.keeping import array_in, plain_in, state_in, state_of
 from paoding_verify.pruning.objectives import OBJECTIVES, Loss, Recipe, make_loss
 from paoding_verify.pruning.unstructured import Masks
 from paoding_verify.task import Progress
 
 __all__ = ["FinetuneResult", "finetune", "labels_of"]
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""What torch's Adam keeps for each parameter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +56,15 @@ def finetune(  # noqa: PLR0913 - the front door of training
     domain: Domain | None = None,
     masks: Masks | None = None,
     recipe: Recipe | None = None,
+    memo: Memo = FORGETFUL,
     progress: Progress | None = None,
 ) -> FinetuneResult:
     """The network with its dense layers and convolutions trained on the dataset; weights that `masks` exclude are zero.
 
     objective: natural (cross-entropy), adversarial (cross-entropy at attacked points), certified (an upper bound of the
     cross-entropy on the whole box, CROWN-IBP); eps is the radius of the boxes, cut to `domain`. Normalisation layers
-    stay as they are. Runs on the CPU; the same arguments give the same network on the same machine with the same
-    number of threads.
+    stay as they are. Training goes on after the epochs that `memo` kept of the same call. Runs on the CPU; the same
+    arguments give the same network on the same machine with the same number of threads.
     Raises: ConfigError on options out of range or a training that diverges; DataError without labels, or with labels
     that are no class; MissingComponentError if the objective is certified and auto_LiRPA is not installed.
     Source: arXiv 1906.06110 (robust fine-tuning after pruning).
@@ -67,12 +76,16 @@ def finetune(  # noqa: PLR0913 - the front door of training
     labels = labels_of(dataset, network)
     recipe = recipe or Recipe()
     module = to_module(as_float32(network))
-    loss = make_loss(module, objective, eps=eps, domain=domain, recipe=recipe, seed=seed)
+    attacks = torch.Generator().manual_seed(seed)
+    loss = make_loss(module, objective, eps=eps, domain=domain, recipe=recipe, generator=attacks)
     trainer = _Trainer(module, loss, masks or {}, recipe)
     x, y = torch.as_tensor(dataset.x), torch.as_tensor(labels)
-    rng, losses = np.random.default_rng(seed), []
-    for epoch in range(epochs):
-        losses.append(trainer.epoch(x, y, rng, (epoch, epochs)))
+    generators = np.random.default_rng(seed), attacks
+    checkpoint = Checkpoint(memo, "epochs")
+    losses = _begun(trainer, generators, checkpoint.recall())
+    for epoch in range(len(losses), epochs):
+        losses.append(trainer.epoch(x, y, generators[0], (epoch, epochs)))
+        checkpoint.offer(partial(_state, trainer, generators, losses))
         if progress is not None:
             progress(f"fine-tuning ({objective})", epoch + 1, epochs)
     record = FinetuneRecord(
@@ -90,6 +103,36 @@ def labels_of(dataset: Dataset, network: Network) -> npt.NDArray[np.int64]:
     if int(dataset.y.max()) >= network.num_outputs:
         raise DataError(f"{where}: label {int(dataset.y.max())} is no class of {network.num_outputs} outputs")
     return dataset.y
+
+
+_Generators = tuple[np.random.Generator, torch.Generator]
+"""Of the order of the rows, and of the starting points of attacks."""
+
+
+def _state(trainer: _Trainer, generators: _Generators, losses: list[float]) -> Record:
+    """Everything on which the epochs still to come depend, and the losses so far."""
+    attacks = generators[1].get_state().numpy()
+    return {
+        "arrays": [tensor.detach().numpy().copy() for tensor in trainer.tensors()], "order": state_of(generators[0]),
+        "attacks": attacks, "losses": list(losses),
+    }  # fmt: skip
+
+
+def _begun(trainer: _Trainer, generators: _Generators, kept: Record | None) -> list[float]:
+    """Takes everything to a kept state; the losses of the epochs that are done.
+
+    Raises: JournalError if the state is not one of this training.
+    """
+    if kept is None:
+        return []
+    arrays, attacks = plain_in(kept, "arrays", list), kept.get("attacks")
+    trainer.resume(arrays)
+    state_in(generators[0], kept.get("order"))
+    try:
+        generators[1].set_state(torch.as_tensor(np.array(attacks, dtype=np.uint8)))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise JournalError(f"a kept generator of random numbers is damaged: {error}") from error
+    return list(from_plain(tuple[float, ...], kept.get("losses"), "kept losses"))
 
 
 class _Trainer:
@@ -116,6 +159,23 @@ class _Trainer:
         if not math.isfinite(total):
             raise ConfigError(f"fine-tuning diverged in epoch {position[0] + 1}: use a smaller eps or more epochs")
         return total / len(x)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All that training changes: parameters, then the optimiser's moments and number of steps of each."""
+        moments = [self._optimiser.state[p][key] for p in self._parameters for key in _MOMENTS]
+        return [*self._parameters, *moments]
+
+    def resume(self, arrays: Sequence[object]) -> None:
+        """Takes parameters and optimiser to where `tensors` gave these. Raises: JournalError if they do not fit."""
+        for parameter in self._parameters:
+            empty = (torch.zeros_like(parameter), torch.zeros_like(parameter), torch.tensor(0.0))
+            self._optimiser.state[parameter] = dict(zip(_MOMENTS, empty, strict=True))
+        goals = self.tensors()
+        if len(goals) != len(arrays):
+            raise JournalError(f"kept epochs hold {len(arrays)} arrays, and this training has {len(goals)}")
+        with torch.no_grad():
+            for k, (goal, array) in enumerate(zip(goals, arrays, strict=True)):
+                goal.copy_(torch.as_tensor(array_in({str(k): array}, str(k), tuple(goal.shape)).astype(np.float32)))
 
     def _step(self, x: torch.Tensor, y: torch.Tensor, over: float) -> float:
         for group in self._optimiser.param_groups:

@@ -10,11 +10,14 @@ import numpy.typing as npt
 
 from paoding_verify.anchors import DEFAULT_DOMAIN, Domain, compensation_inputs
 from paoding_verify.errors import ConfigError
+from paoding_verify.evidence.codec import from_plain, to_plain
 from paoding_verify.evidence.pruning import HeldOut, PruneTrace
+from paoding_verify.memo import FORGETFUL, Memo, under
 from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.pruning.budget import plan_removals, split_steps
 from paoding_verify.pruning.groups import UnitMap
 from paoding_verify.pruning.inputs import NUM_COMPENSATION, affordable, checked_inputs, joined
+from paoding_verify.pruning.keeping import keep, keep_outcome
 from paoding_verify.pruning.own_regions import (
     OwnRegions,
     Wanted,
@@ -70,6 +73,7 @@ class Job:
     """See `PruneProblem`, as for the rest."""
     step: float | None = None
     hard_floor: bool = False
+    memo: Memo = FORGETFUL
 
     def problem(self, sparsity: float) -> PruneProblem:
         """The task of removing a share of the units. Raises: ConfigError if it cannot be reached."""
@@ -90,6 +94,7 @@ class Job:
             target_sparsity=sparsity,
             step=self.step,
             hard_floor=self.hard_floor,
+            memo=under(self.memo, f"{sparsity!r}"),
         )
 
 
@@ -125,7 +130,7 @@ def draw_inputs(
 def prune_to(job: Job, sparsity: float) -> PruneResult:
     """A physically smaller network without a share of the units. Raises: ConfigError if it cannot be reached."""
     problem = job.problem(sparsity)
-    outcome = job.method(problem)
+    outcome = keep_outcome(problem.memo, "outcome", job.original, lambda: job.method(problem))
     network = remove_units(outcome.network, job.units, outcome.removed)
     trace = PruneTrace(
         method="",
@@ -154,7 +159,11 @@ def prune_within(job: Job, max_certified_drop: float) -> PruneResult:
 
     def probe(sparsity: float) -> tuple[PruneResult, bool]:
         result = prune_to(job, sparsity)
-        held_out = _measured(signal, result.network, job.own.independent)
+        held_out = keep(
+            under(job.memo, f"{sparsity!r}"), "held-out",
+            lambda: _measured(signal, result.network, job.own.independent), to_plain,
+            lambda record: from_plain(HeldOut, record, "kept figures of held-out anchors"),
+        )  # fmt: skip
         trace = replace(result.trace, max_certified_drop=max_certified_drop, held_out=held_out)
         return replace(result, trace=trace), held_out.drop <= max_certified_drop
 

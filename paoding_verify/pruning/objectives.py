@@ -39,9 +39,10 @@ class Recipe:
 
 
 def make_loss(
-    module: CanonicalModule, objective: str, *, eps: float, domain: Domain | None, recipe: Recipe, seed: int
-) -> Loss:
-    """The loss of a module whose parameters change in place; `seed` draws the starting points of attacks.
+    module: CanonicalModule, objective: str, *, eps: float, domain: Domain | None, recipe: Recipe,
+    generator: torch.Generator,
+) -> Loss:  # fmt: skip
+    """The loss of a module whose parameters change in place; `generator` draws the starting points of attacks.
 
     Source: adversarial training arXiv 1706.06083; certified training arXiv 1906.06316 (CROWN-IBP).
     """
@@ -54,7 +55,6 @@ def make_loss(
         return torch.minimum(torch.maximum(x - radius, low), x), torch.maximum(torch.minimum(x + radius, high), x)
 
     if objective == "adversarial":
-        generator = torch.Generator().manual_seed(seed)
         return lambda x, y, _: F.cross_entropy(module(_attacked(module, box(x, eps), y, eps, recipe, generator)), y)
     bounds = TrainingBounds(module)
 

@@ -15,9 +15,11 @@ from functools import partial
 
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.pruning import Candidate
+from paoding_verify.memo import under
 from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Network
 from paoding_verify.pruning.distil import DistilConfig, distil, num_steps
+from paoding_verify.pruning.keeping import outcome_in, plain_in, record_of_outcome
 from paoding_verify.pruning.members import MEMBERS, Member
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.signal import CertifiedSignal
@@ -68,7 +70,8 @@ def portfolio(problem: PruneProblem, config: PortfolioConfig = PortfolioConfig()
     running = _affordable(problem, config)
     for member, rng in zip(running, problem.rng.spawn(len(running)), strict=True):
         problem.progress("pruning: candidates", len(entries), len(running))
-        quiet = replace(problem, rng=rng, progress=lambda doing, done, total: None)
+        memo = under(problem.memo, member.name)
+        quiet = replace(problem, rng=rng, progress=lambda doing, done, total: None, memo=memo)
         entries.append(_measured(problem, signal, member.name, partial(member.run, quiet)))
     problem.progress("pruning: candidates", len(entries), len(running))
     for entry in _best(entries, config.num_distilled):
@@ -100,10 +103,16 @@ def _best(entries: Sequence[_Entry], count: int) -> list[_Entry]:
 
 
 def _measured(problem: PruneProblem, signal: CertifiedSignal, name: str, make: Callable[[], PruneOutcome]) -> _Entry:
-    start = time.perf_counter()
-    outcome = make()
+    """The candidate that was kept, else the one that `make` gives, kept from now on."""
+    known, start = problem.memo.recall(name), time.perf_counter()
+    outcome = make() if known is None else outcome_in(known.get("outcome"), problem.original)
     small = remove_units(outcome.network, problem.units, outcome.removed)
-    return _Entry(name, outcome, small, signal.drop(small), time.perf_counter() - start)
+    if known is not None:
+        return _Entry(name, outcome, small, plain_in(known, "drop", float), plain_in(known, "elapsed_s", float))
+    entry = _Entry(name, outcome, small, signal.drop(small), time.perf_counter() - start)
+    record = {"outcome": record_of_outcome(outcome, problem.original), "drop": entry.drop, "elapsed_s": entry.elapsed_s}
+    problem.memo.store(name, record)
+    return entry
 
 
 def _distilled(problem: PruneProblem, entry: _Entry, config: DistilConfig) -> PruneOutcome:

@@ -10,6 +10,7 @@ import numpy as np
 
 from paoding_verify.anchors import DEFAULT_DOMAIN, Domain, training_inputs
 from paoding_verify.evidence.pruning import Candidate, DistilRecord, Move, PruneStep
+from paoding_verify.memo import FORGETFUL, Memo
 from paoding_verify.network.evaluate import evaluate_all
 from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.pruning.groups import UnitMap
@@ -56,6 +57,8 @@ class PruneProblem:
     """Share of each layer's units that leave in a step, of methods that make no use of the plan; None: their own."""
     hard_floor: bool = False
     """Whether every anchor that is certified for the original has to stay certified."""
+    memo: Memo = FORGETFUL
+    """Of finished parts of this very problem."""
 
     @cached_property
     def targets(self) -> list[Float32Array]:

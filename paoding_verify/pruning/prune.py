@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy.typing as npt
 
 from paoding_verify.anchors import Domain
 from paoding_verify.errors import ConfigError
+from paoding_verify.memo import FORGETFUL, Memo
 from paoding_verify.network.graph import Network
 from paoding_verify.network.transform import as_float32
 from paoding_verify.pruning.annealing import anneal
@@ -17,6 +19,7 @@ from paoding_verify.pruning.data_free import srinivas_babu, srinivas_babu_projec
 from paoding_verify.pruning.finish import distilled
 from paoding_verify.pruning.groups import UnitMap, find_units
 from paoding_verify.pruning.job import Job, PruneResult, draw_inputs, prune_to, prune_within
+from paoding_verify.pruning.keeping import keep_outcome
 from paoding_verify.pruning.legacy import legacy_baseline, legacy_impact, legacy_stochastic
 from paoding_verify.pruning.magnitude import magnitude_l1, magnitude_l2
 from paoding_verify.pruning.obs import obs
@@ -68,6 +71,7 @@ def prune(  # noqa: PLR0913 - the whole front door
     step: float | None = None,
     hard_floor: bool = False,
     options: PruneOptions | None = None,
+    memo: Memo | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
     """A physically smaller network with round(target_sparsity * units) fewer units, or, where units only leave
@@ -80,7 +84,8 @@ def prune(  # noqa: PLR0913 - the whole front door
     no anchor loses its certificate: the method paoding then stops early rather than break one, and the trace says so.
     `step` is the share of each layer that the paoding-legacy methods remove at once; these may miss the target, as the
     tool did that they repeat. The same arguments give the same network, bit by bit, on the same machine. All parameters
-    of the result are float32 numbers. The methods lwm and lwm-layer remove no unit: they set the smallest weights to
+    of the result are float32 numbers. What `memo` kept of the same call is taken from it, and the result is the same
+    but for `elapsed_s` in the trace. The methods lwm and lwm-layer remove no unit: they set the smallest weights to
     zero, round(target_sparsity * parameters) of them.
     Raises: ConfigError on an unknown method, on an option of another method, or on a target that cannot be reached;
     RegionError on unusable regions; InputError on unusable inputs.
@@ -105,7 +110,7 @@ def prune(  # noqa: PLR0913 - the whole front door
         original=original, units=units, own=own, inputs=synthetic, user=user,
         method=_method(method, options, distil=distil), seed=seed,
         progress=progress or (lambda doing, done, total: None), exact_plan=options.sparsity_of != "units",
-        step=step, hard_floor=hard_floor,
+        step=step, hard_floor=hard_floor, memo=memo or FORGETFUL,
     )  # fmt: skip
     if sparsity is not None:
         result = prune_to(job, sparsity)
@@ -164,5 +169,7 @@ def _method(name: str, options: PruneOptions, *, distil: bool) -> Callable[[Prun
         return lambda problem: portfolio(problem, config)
     plain = METHODS[name]
     if distil and name in _DISTILLED:
-        return lambda problem: distilled(problem, plain(problem))
+        return lambda problem: distilled(
+            problem, keep_outcome(problem.memo, name, problem.original, partial(plain, problem))
+        )
     return plain

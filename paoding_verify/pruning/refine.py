@@ -11,6 +11,7 @@ import numpy.typing as npt
 from paoding_verify.data import Dataset, fit_shape
 from paoding_verify.errors import DataError
 from paoding_verify.linf import Domain
+from paoding_verify.memo import FORGETFUL, Memo, under
 from paoding_verify.network.graph import Network
 from paoding_verify.network.transform import as_float32
 from paoding_verify.pruning.finetune import finetune
@@ -55,11 +56,13 @@ def refine(  # noqa: PLR0913 - the front door of pruning with data
     domain: Domain | None = None,
     audited: Sequence[Region] | None = None,
     recipe: Recipe | None = None,
+    memo: Memo = FORGETFUL,
     progress: Progress | None = None,
 ) -> PruneResult:
     """The pruned network fine-tuned, with the figures before pruning, after it and after fine-tuning in the trace.
 
     Rows that lie in an `audited` region are neither trained on nor measured. Unstructured pruning keeps its zeros.
+    Epochs that `memo` kept of the same call are not repeated.
     Raises: as `finetune`, `split_rows` and `measure`.
     Source: arXiv 1906.06110.
     """
@@ -67,7 +70,7 @@ def refine(  # noqa: PLR0913 - the front door of pruning with data
     masks = kept_weights(found.network) if found.trace.sparsity_of == "weights" else None
     tuned = finetune(
         found.network, split.training, objective=objective, eps=eps, epochs=epochs, seed=seed, domain=domain,
-        masks=masks, recipe=recipe, progress=progress,
+        masks=masks, recipe=recipe, memo=under(memo, "fine-tuning"), progress=progress,
     )  # fmt: skip
     networks = {"original": as_float32(original), "pruned": found.network, "fine-tuned": tuned.network}
     bounds = bound_method(original)

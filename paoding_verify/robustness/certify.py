@@ -16,6 +16,7 @@ from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import Property
+from paoding_verify.memo import FORGETFUL, Memo
 from paoding_verify.network.graph import Network
 from paoding_verify.robustness.input_splitting import MAX_FEATURES, Splitter
 from paoding_verify.robustness.job import Job, shared_time
@@ -30,6 +31,7 @@ from paoding_verify.robustness.stages import (
     prove_jobs,
     try_witness,
 )
+from paoding_verify.settled import run_batch, run_once
 from paoding_verify.task import Progress, SearchConfig, Task
 
 __all__ = ["certify"]
@@ -41,9 +43,11 @@ _METHODS = ("crown-ibp", "crown", "alpha-crown")
 
 
 def certify(
-    network: Network, tasks: Sequence[Task], config: SearchConfig, *, progress: Progress | None = None
-) -> list[Finding]:
-    """One finding per task, in the order of the tasks; deterministic unless a time limit strikes.
+    network: Network, tasks: Sequence[Task], config: SearchConfig, *, memo: Memo = FORGETFUL,
+    progress: Progress | None = None,
+) -> list[Finding]:  # fmt: skip
+    """One finding per task, in the order of the tasks; deterministic unless a time limit strikes. Claims that `memo`
+    kept of the same call are not settled again.
 
     Raises: ConfigError if a task has no property over this network's outputs, EngineError if an engine fails,
     SoundnessError if a proof and a point contradict each other.
@@ -57,7 +61,7 @@ def certify(
     for group in groups.values():
         for start in range(0, len(group), _BATCH):
             batch = group[start : start + _BATCH]
-            _run(engines, batch)
+            run_batch(memo, batch, partial(_run, engines, batch, memo))
             for job in batch:
                 done += 1
                 if progress is not None:
@@ -71,7 +75,7 @@ def _checked(task: Task, network: Network) -> Property:
     return task.property
 
 
-def _run(engines: Engines, jobs: list[Job]) -> None:
+def _run(engines: Engines, jobs: list[Job], memo: Memo) -> None:
     """Settles every job of a batch."""
     config, method = engines.config, "centre"
     look_at_centres(engines, jobs)
@@ -85,10 +89,10 @@ def _run(engines: Engines, jobs: list[Job]) -> None:
     if prod(engines.network.input_shape) <= MAX_FEATURES and engines.bounder is not None:
         for job in open_jobs(jobs, config):
             method = "input-splitting"
-            _split(engines, job)
+            run_once(memo, method, job, partial(_split, engines, job))
     for job in open_jobs(jobs, config):
         method = "relu-splitting"
-        split_relus(engines, job)
+        run_once(memo, method, job, partial(split_relus, engines, job))
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 

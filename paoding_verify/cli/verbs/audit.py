@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from paoding_verify.cli import options
+from paoding_verify.cli.resuming import add_resume
 
 __all__ = ["configure", "run"]
 
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy", metavar="policy.toml", help="thresholds (default: the built-in policy)")
     options.add_force(parser)
+    add_resume(parser)
     options.add_model(parser)
     options.add_regions(parser)
     options.add_pruning(parser)
@@ -35,15 +37,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the bundle, prints the summary; the exit code says what the policy says."""
     from paoding_verify.auditing.bundle import reserved
+    from paoding_verify.auditing.identity import run_identity
     from paoding_verify.auditing.policy import Policy
     from paoding_verify.auditing.run import audit
-    from paoding_verify.cli.finetuning import finetuned, training_rows
+    from paoding_verify.cli.finetuning import finetuned, training_identity, training_rows
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
     from paoding_verify.cli.output import prepare_files, write_whole
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.pruning import prune_as_asked, pruner_inputs, refuse_shared, tell_warnings
+    from paoding_verify.cli.resuming import journalled
     from paoding_verify.cli.summary import exit_code, print_result
     from paoding_verify.evidence.codec import dumps
+    from paoding_verify.memo import under
 
     config = read_settings(args)
     policy = Policy.load(args.policy) if args.policy else Policy.default()
@@ -54,17 +59,26 @@ def run(args: argparse.Namespace) -> int:
         inputs, rows = pruner_inputs(original, args), training_rows(original, args)
         if inputs is not None:
             config = replace(config, data_split=refuse_shared(regions, inputs))
-        if args.pruned:
-            pruned, trace = read_model(args.pruned, args, role="pruned"), None
-        else:
-            found = prune_as_asked(original, inputs, config, progress=progress)
-            if rows is not None:
-                found = finetuned(original, found, rows, args, config, audited=regions, progress=progress)
-            pruned, trace = found.network, found.trace
-        result = audit(original, pruned, regions, policy=policy, config=config, trace=trace, progress=progress)
-        if args.trace:
-            write_whole({args.trace: dumps(trace).encode()}, force=args.force)
-        folder = draft.publish(result)
+        given = {"pruned": read_model(args.pruned, args, role="pruned")} if args.pruned else {}
+        settings = training_identity(args, inputs, rows)
+        identity = run_identity("audit", config, {"original": original, **given}, regions=regions, settings=settings)
+        with journalled(args, identity, progress) as memo:
+            if args.pruned:
+                pruned, trace = given["pruned"], None
+            else:
+                found = prune_as_asked(original, inputs, config, memo=under(memo, "pruning"), progress=progress)
+                if rows is not None:
+                    found = finetuned(
+                        original, found, rows, args, config, audited=regions, memo=under(memo, "pruning"),
+                        progress=progress,
+                    )  # fmt: skip
+                pruned, trace = found.network, found.trace
+            result = audit(
+                original, pruned, regions, policy=policy, config=config, trace=trace, memo=memo, progress=progress
+            )
+            if args.trace:
+                write_whole({args.trace: dumps(trace).encode()}, force=args.force)
+            folder = draft.publish(result)
     if trace is not None:
         tell_warnings(trace)
     print_result(result, as_json=args.json, written=folder)

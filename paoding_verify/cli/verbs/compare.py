@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paoding_verify.cli import options
+from paoding_verify.cli.resuming import add_resume, journalled
 from paoding_verify.cli.verbs.certify import specification_answer
 
 if TYPE_CHECKING:
     from paoding_verify.auditing.config import AuditConfig
+    from paoding_verify.evidence.property import Property
     from paoding_verify.evidence.question import Question
-    from paoding_verify.evidence.result import AuditResult
     from paoding_verify.network.graph import Network
-    from paoding_verify.task import Progress
+    from paoding_verify.regions import Region
 
 __all__ = ["configure", "run"]
 
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="PATH", type=Path, help="write the result: FILE.json, or a bundle folder"
     )
     options.add_force(parser)
+    add_resume(parser)
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
@@ -61,22 +63,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the summary; for a specification the last line is unsat, sat (with its witness) or unknown."""
-    from paoding_verify.auditing.run import compare_models
+    from paoding_verify.auditing.identity import run_identity
+    from paoding_verify.auditing.run import compare_models, compare_specification
     from paoding_verify.cli.inputs import read_model, read_regions, read_settings
     from paoding_verify.cli.output import place, store
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.summary import exit_code, print_result
+    from paoding_verify.evidence.codec import to_plain
+    from paoding_verify.evidence.property import PropertyRecord
 
     config, questions = read_settings(args), _questions(args)
-    with place(args, args.output) as draft:
+    with place(args, args.output) as draft, reporting(args.quiet) as progress:
         original, pruned = read_model(args.original, args), read_model(args.pruned, args, role="pruned")
-        with reporting(args.quiet) as progress:
-            if args.vnnlib:
-                result = _specification((original, pruned), args.vnnlib, config, progress)
+        pairs: list[tuple[Region, Property]] | None = None
+        if args.vnnlib:
+            pairs, config = _specification((original, pruned), args.vnnlib, config)
+            regions, asked = [region for region, _ in pairs], [to_plain(PropertyRecord.of(prop)) for _, prop in pairs]
+        else:
+            (regions, config), asked = read_regions(original, args, config), list(map(to_plain, questions))
+        networks = {"original": original, "pruned": pruned}
+        identity = run_identity("compare", config, networks, regions=regions, settings={"asked": asked})
+        with journalled(args, identity, progress) as memo:
+            if pairs is not None:
+                result = compare_specification(original, pruned, pairs, config=config, memo=memo, progress=progress)
             else:
-                regions, config = read_regions(original, args, config)
-                result = compare_models(original, pruned, regions, kinds=questions, config=config, progress=progress)
-        written = store(result, args, draft)
+                result = compare_models(
+                    original, pruned, regions, kinds=questions, config=config, memo=memo, progress=progress
+                )
+            written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
     if args.vnnlib and not args.json:
         print(specification_answer(result))
@@ -114,14 +128,13 @@ def _questions(args: argparse.Namespace) -> list[Question]:
 
 
 def _specification(
-    networks: tuple[Network, Network], spec: Path, config: AuditConfig, progress: Progress | None
-) -> AuditResult:
+    networks: tuple[Network, Network], spec: Path, config: AuditConfig
+) -> tuple[list[tuple[Region, Property]], AuditConfig]:
+    """Boxes and properties of a specification, and the settings, which say where they came from."""
     from dataclasses import replace
 
-    from paoding_verify.auditing.run import compare_specification
     from paoding_verify.vnnlib_pair import read_pair_vnnlib
 
     pairs = read_pair_vnnlib(spec, *networks)
     boxes = "the box" if len(pairs) == 1 else f"all {len(pairs)} boxes"
-    config = replace(config, drawing=f"Nothing was drawn: {boxes} of the specification {spec.name}.")
-    return compare_specification(*networks, pairs, config=config, progress=progress)
+    return pairs, replace(config, drawing=f"Nothing was drawn: {boxes} of the specification {spec.name}.")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from paoding_verify.cli import options
+from paoding_verify.cli.resuming import add_resume
 
 __all__ = ["configure", "run"]
 
@@ -24,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     parser.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
     options.add_force(parser)
+    add_resume(parser)
     options.add_pruning(parser)
     options.add_model(parser)
     options.add_finetuning(parser)
@@ -33,11 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the pruned network; the pruner uses anchors of its own, only --inputs and --finetune look at data."""
-    from paoding_verify.cli.finetuning import finetuned, training_rows
+    from paoding_verify.auditing.identity import run_identity
+    from paoding_verify.cli.finetuning import finetuned, training_identity, training_rows
     from paoding_verify.cli.inputs import read_model, read_settings
     from paoding_verify.cli.output import prepare_files, write_whole
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.pruning import prune_as_asked, pruner_inputs, tell_warnings
+    from paoding_verify.cli.resuming import journalled
     from paoding_verify.evidence.codec import dumps
     from paoding_verify.network.onnx_out import shipped_onnx
 
@@ -45,14 +49,18 @@ def run(args: argparse.Namespace) -> int:
     prepare_files(args, args.output, args.trace)
     original = read_model(args.original, args)
     inputs, rows = pruner_inputs(original, args), training_rows(original, args)
-    with reporting(args.quiet) as progress:
-        found = prune_as_asked(original, inputs, config, step=args.step, hard_floor=args.hard_floor, progress=progress)
+    settings = {"step": args.step, "hard_floor": args.hard_floor, **training_identity(args, inputs, rows)}
+    identity = run_identity("prune", config, {"original": original}, settings=settings)
+    with reporting(args.quiet) as progress, journalled(args, identity, progress) as memo:
+        found = prune_as_asked(
+            original, inputs, config, step=args.step, hard_floor=args.hard_floor, memo=memo, progress=progress
+        )
         if rows is not None:
-            found = finetuned(original, found, rows, args, config, audited=None, progress=progress)
-    files = {args.output: shipped_onnx(found.network)}
-    if args.trace:
-        files[args.trace] = dumps(found.trace).encode()
-    write_whole(files, force=args.force)
+            found = finetuned(original, found, rows, args, config, audited=None, memo=memo, progress=progress)
+        files = {args.output: shipped_onnx(found.network)}
+        if args.trace:
+            files[args.trace] = dumps(found.trace).encode()
+        write_whole(files, force=args.force)
     tell_warnings(found.trace)
     if args.json:
         print(dumps(found.trace), end="")
