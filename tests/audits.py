@@ -53,7 +53,7 @@ def model(role: str, hidden: tuple[int, ...] = (256, 256), inputs: tuple[int, ..
         total, width = total + (width + 1) * units, units
     return ModelRecord(
         role, f"mnist-{role}.onnx", "ONNX", digest(role), digest("shipped" + role), digest("canonical" + role),
-        total * 4 + 812, inputs, 10, total, hidden, total - sum(hidden) - 10, tuple(layers),
+        total * 4 + 812, inputs, 10, total, 0, hidden, total - sum(hidden) - 10, tuple(layers),
     )  # fmt: skip
 
 

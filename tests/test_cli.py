@@ -366,6 +366,17 @@ def test_prune_hits_a_target_of_parameters_and_writes_its_record(folder: Path, t
     assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "trace.json"}
 
 
+def test_a_repair_is_told_and_recorded(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "trace.json"
+    options = ["--repair", "--anchor-eps", "0.01", "--trace", str(trace), "-o", str(tmp_path / "small.onnx")]
+    assert prune_quickly(folder, *options) == 0
+    record = json.loads(trace.read_text())["repaired"]
+    assert record["num_acceptance"] > 0
+    assert ("taken" if record["kept"] else "left") in capsys.readouterr().out
+    assert prune_quickly(folder, *options[:1], "--method", "lwm", "-o", str(tmp_path / "zeros.onnx")) == 2
+    assert "repair" in capsys.readouterr().err
+
+
 def test_a_budget_on_synthetic_anchors_is_told_as_such(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

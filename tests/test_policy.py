@@ -31,7 +31,7 @@ def claims(subject: str, kind: str, verdicts: str, *, eps: float = 0.01) -> list
 
 
 def model(role: str, num_units: tuple[int, ...]) -> ModelRecord:
-    return ModelRecord(role, role, "onnx", "", "", "", 0, (4,), 3, 10, num_units, 10, ())
+    return ModelRecord(role, role, "onnx", "", "", "", 0, (4,), 3, 10, 0, num_units, 10, ())
 
 
 def interval(rule: str, *found: Claim, models: tuple[ModelRecord, ...] = ()) -> tuple[float, float]:

@@ -154,11 +154,11 @@ def test_smooth_activations(op):
 
 
 def sets_of(network: Network, **sources: object) -> list[set[bytes]]:
-    """Points of steering, selection, held-out anchors and of compensation."""
-    wanted = Wanted(selection=True, held_out=True)
+    """Points of steering, selection, held-out and acceptance anchors and of compensation."""
+    wanted = Wanted(selection=True, held_out=True, acceptance=True)
     settings = {"regions": None, "inputs": None, "domain": None, "seed": 0} | sources
     own, inputs, _ = draw_inputs(network, settings.pop("regions"), settings.pop("inputs"), wanted=wanted, **settings)
-    signals = (own.signal, own.selection, own.held_out)
+    signals = (own.signal, own.selection, own.held_out, own.acceptance)
     return [{x.tobytes() for x in part} for part in (*(s.boxes.points for s in signals), inputs)]
 
 
@@ -180,8 +180,8 @@ def test_all_sets_of_points_are_disjoint(source):
         assert all(not one & other for other in sets[k + 1 :])
     if source == "inputs":
         used = {x.tobytes() for x in points.astype(np.float32)}
-        assert all(part <= used for part in sets[:3])
-        assert used & sets[3]
+        assert all(part <= used for part in sets[:4])
+        assert used & sets[4]
 
 
 def test_anchors_are_spread_over_the_classes():

@@ -10,6 +10,7 @@ import jinja2
 import pytest
 
 from paoding_verify.evidence.claim import Witness
+from paoding_verify.evidence.pruning import DistilRecord, RepairRecord
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Outcome, Verdict
 from paoding_verify.report import html
@@ -200,6 +201,46 @@ def test_figures_by_stage_stand_in_the_results_and_are_not_passed_off_as_proved(
     assert "of the parameters are weights at zero" in text
     assert "9,000 rows of train.npz" in text
     assert "Figures by stage" not in render_html(audit_example(Outcome.PASS, (0.01,), 4))
+
+
+@pytest.mark.parametrize(("kept", "words"), [(True, "it was taken."), (False, "what it was before.")])
+def test_the_page_says_what_distillation_and_repair_changed_and_why_the_run_ended(kept, words):
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    trace = replace(
+        result.pruning, stopped="no proposal was accepted",
+        distilled=DistilRecord(700, 12000, kept, 1.25, 0.75, 2.0, 2.5),
+        repaired=RepairRecord(100, 128, 96, kept, 0.875, 0.5, 0.625, 0.5625),
+    )  # fmt: skip
+    text = Page(render_html(replace(result, pruning=trace))).text
+    assert "ended before its target: no proposal was accepted." in text
+    assert "12,000 inputs (700 steps)" in text
+    assert "from 1.25 to 0.75 (logits)" in text
+    assert "from 0.875 to 0.5, and at 96 anchors" in text
+    assert "from 0.625 to 0.5625 (logits)" in text
+    assert words in text
+    plain = Page(render_html(result)).text
+    assert not any(word in plain for word in ("ended before its target", "Distillation on", "Certified repair"))
+
+
+def test_every_candidate_stands_in_the_page_with_signal_size_and_choice():
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    table = render_html(result).split("Candidates that the pruner compared")[1].split("</table>")[0]
+    rows = [re.sub("<.*?>", "|", row).strip("|\n ") for row in table.split("<tbody>")[1].split("<tr>")[1:]]
+    wanted = [
+        f"{c.name}|{c.signal:g}|{', '.join(map(str, c.num_units))}|{'yes' if c.chosen else 'no'}"
+        for c in result.pruning.candidates
+    ]
+    assert [row.split("\n")[0] for row in rows] == wanted
+
+
+def test_weights_at_zero_are_counted_where_no_unit_left():
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    original = result.models[0]
+    sparse = replace(original, role="pruned", num_parameters=1000, num_zero_weights=250)
+    text = Page(render_html(replace(result, models=(original, sparse)))).text
+    assert "25.0 % of parameters are weights at zero" in text
+    assert "parameters without weights at zero" in text
+    assert "weights at zero;" not in Page(render_html(result)).text
 
 
 def test_one_network_needs_no_comparison():

@@ -45,6 +45,8 @@ class AuditConfig:
     """Pruning method."""
     distil: bool = True
     """Whether the methods portfolio and obs end with a distillation on synthetic inputs."""
+    repair: bool = False
+    """Whether the pruner ends with a certified repair."""
     domain: tuple[float, float] | None = None
     """Smallest and largest legal input value; None: unbounded for data, found by the synthesiser for anchors."""
     delta: float | None = None
@@ -128,7 +130,7 @@ def _fit(where: str, key: str, value: Any) -> Any:
         return tuple(_scalar(where, key, item, _NUMBERS[key]) for item in items)
     if key in {"method", "sparsity_of"}:
         return _scalar(where, key, value, str)
-    if key == "distil":
+    if key in {"distil", "repair"}:
         return _scalar(where, key, value, bool)
     whole = key not in {"target_sparsity", "max_certified_drop", "anchor_eps", "timeout_s", "delta"}
     return _scalar(where, key, value, int if whole else float)

@@ -32,7 +32,9 @@ def component_versions() -> dict[str, str]:
 
 OF_DRAWING = frozenset({"eps", "samples", "domain"})
 """Settings that mean something only if the regions were drawn by them."""
-OF_PRUNING = frozenset({"target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method", "distil"})
+OF_PRUNING = frozenset(
+    {"target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method", "distil", "repair"}
+)
 OF_PAIRS = frozenset({"delta", "smt_samples"})
 
 
@@ -63,4 +65,6 @@ def describe(config: AuditConfig, data_split: str, *, drawn: bool, pruned: bool,
 def _words(key: str, value: object) -> str:
     if isinstance(value, list):
         return (" to " if key == "domain" else ", ").join(_words(key, item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -24,6 +24,7 @@ SETTINGS = (
     "max_certified_drop",
     "anchor_eps",
     "method",
+    "repair",
     "domain",
     "delta",
     "seed",
@@ -94,6 +95,10 @@ def add_pruning(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--anchor-eps", metavar="E", type=float, help="radius of the pruner's own boxes (default: found by itself)"
     )
+    group.add_argument(
+        "--repair", action="store_true", default=None,
+        help="end with a short training that raises certified margins; taken only if anchors it has not seen gain",
+    )  # fmt: skip
     group.add_argument("--trace", metavar="T.json", type=Path, help="also write the record of the pruning there")
 
 

@@ -61,8 +61,9 @@ def prune_as_asked(  # noqa: PLR0913 - the settings of a run
     from paoding_verify.pruning.prune import prune
 
     options = PruneOptions(
-        sparsity_of=config.sparsity_of, max_certified_drop=config.max_certified_drop, eps=config.anchor_eps
-    )
+        sparsity_of=config.sparsity_of, max_certified_drop=config.max_certified_drop, eps=config.anchor_eps,
+        repair=config.repair,
+    )  # fmt: skip
     return prune(
         network, target_sparsity=config.target_sparsity, method=config.method, seed=config.seed, domain=config.domain,
         inputs=inputs, distil=config.distil, step=step, hard_floor=hard_floor, options=options, memo=memo,

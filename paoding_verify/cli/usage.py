@@ -12,8 +12,8 @@ __all__ = ["INPUTS", "refuse_contradictions"]
 INPUTS = ("original", "pruned", "model", "result", "data", "inputs", "finetune", "vnnlib", "config", "policy")
 """Options and arguments that name files to read."""
 PRUNING = (
-    "target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method", "trace", "inputs", "finetune",
-    "step", "hard_floor", "no_distill",
+    "target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method", "repair", "trace", "inputs",
+    "finetune", "step", "hard_floor", "no_distill",
 )  # fmt: skip
 """Options that say how to prune."""
 WEIGHTS = (".pth", ".pt", ".safetensors")

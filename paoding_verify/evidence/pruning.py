@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Candidate", "DistilRecord", "FinetuneRecord", "HeldOut", "Move", "PruneStep", "PruneTrace", "StageMetrics"]
+__all__ = [
+    "Candidate", "DistilRecord", "FinetuneRecord", "HeldOut", "Move", "PruneStep", "PruneTrace", "RepairRecord",
+    "StageMetrics",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,31 @@ class DistilRecord:
 
 
 @dataclass(frozen=True)
+class RepairRecord:
+    """What a short training against certified margins changed, at anchors that it saw and at others.
+
+    Drops are means of max(0, min(m0, 5) - m), of the original's certified margins m0 and the pruned network's m
+    (logits).
+    """
+
+    steps: int
+    num_anchors: int
+    """Anchors that it was trained on: those that steer the pruner."""
+    num_acceptance: int
+    """Anchors by which nothing else was chosen or fitted; they decide whether the repair is taken."""
+    kept: bool
+    """Whether the repaired network was taken: only if the drop at the acceptance anchors did not grow."""
+    drop_before: float
+    """At the anchors that it was trained on."""
+    drop_after: float
+    acceptance_drop_before: float
+    """At the acceptance anchors."""
+    acceptance_drop_after: float
+    """Of the repaired network, even if it was not taken."""
+    elapsed_s: float | None = None
+
+
+@dataclass(frozen=True)
 class FinetuneRecord:
     """How a network was trained further after pruning."""
 
@@ -163,6 +191,8 @@ class PruneTrace:
     """Activation layers, wholly or partly, that could not be pruned, each with the reason. Untrusted text."""
     distilled: DistilRecord | None = None
     """Training after pruning; None: there was none."""
+    repaired: RepairRecord | None = None
+    """Certified repair after pruning and distillation; None: there was none."""
     sparsity_of: str = "units"
     """What the target counts: units, parameters or macs (multiply-accumulate operations), all of which are removed; or
     weights, set to zero in place, of all parameters."""

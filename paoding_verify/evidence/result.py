@@ -51,6 +51,8 @@ class ModelRecord:
     input_shape: tuple[int, ...]
     num_outputs: int
     num_parameters: int
+    num_zero_weights: int
+    """Parameters that are weights of dense layers and convolutions and zero: unstructured pruning makes them."""
     num_units: tuple[int, ...]
     """Units of every activation layer."""
     num_macs: int

@@ -10,7 +10,7 @@ from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Affine, AveragePool2d, Conv2d, Dense, Network, parameters
 from paoding_verify.network.onnx_out import shipped_onnx
 
-__all__ = ["layer_records", "model_record", "multiply_accumulates"]
+__all__ = ["layer_records", "model_record", "multiply_accumulates", "zero_weights"]
 
 
 def multiply_accumulates(network: Network) -> int:
@@ -25,6 +25,12 @@ def multiply_accumulates(network: Network) -> int:
         elif isinstance(op, AveragePool2d):
             total += prod(shape) * prod(op.kernel)
     return total
+
+
+def zero_weights(network: Network) -> int:
+    """Weights of dense layers and convolutions that are zero; biases, scales and shifts are not counted."""
+    ops = (node.op for node in network.nodes)
+    return sum(int((op.weight == 0).sum()) for op in ops if isinstance(op, (Dense, Conv2d)))
 
 
 def layer_records(network: Network) -> tuple[LayerRecord, ...]:
@@ -55,6 +61,7 @@ def model_record(network: Network, role: str) -> ModelRecord:
         input_shape=network.input_shape,
         num_outputs=network.num_outputs,
         num_parameters=network.num_parameters,
+        num_zero_weights=zero_weights(network),
         num_units=network.num_units,
         num_macs=multiply_accumulates(network),
         layers=layer_records(network),

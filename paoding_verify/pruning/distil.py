@@ -21,7 +21,7 @@ from paoding_verify.network.graph import Conv2d, Dense, Float32Array, Network
 from paoding_verify.network.torch_out import CanonicalModule, to_module
 from paoding_verify.task import Progress
 
-__all__ = ["DistilConfig", "distil", "num_steps"]
+__all__ = ["DistilConfig", "Imitation", "Student", "distil", "num_steps"]
 
 _OPERATIONS = 5e11
 """Multiplications that a distillation may take: the steps of large networks are fewer."""
@@ -66,23 +66,12 @@ def distil(  # noqa: PLR0913 - two networks, inputs and effort
     """
     if len(inputs) == 0:
         raise ConfigError("distillation needs at least one input")
-    student, teacher = _Student(network), to_module(original)
-    sampler = _Sampler(torch.as_tensor(inputs), domain, seed, config)
+    student = Student(network)
+    imitation = Imitation(student, original, inputs, seed=seed, domain=domain, config=config)
     optimiser = torch.optim.Adam(student.trained, config.rate)
-    with torch.no_grad():
-        goals = torch.cat([teacher(part) for part in torch.split(sampler.points, 2048)])
     for step in range(config.steps):
         optimiser.param_groups[0]["lr"] = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-        chosen = sampler.draw()
-        x, goal = sampler.points[chosen], goals[chosen]
-        if config.reach > 0:
-            half = len(chosen) // 2
-            moved = sampler.moved(student.module, x[:half])
-            with torch.no_grad():
-                goal = torch.cat([teacher(moved), goal[half:]])
-            x = torch.cat([moved, x[half:]])
-        loss = torch.nn.functional.mse_loss(student.module(x), goal)
-        gradients = torch.autograd.grad(loss, student.trained)
+        gradients = torch.autograd.grad(imitation.loss(), student.trained)
         for parameter, gradient in zip(student.trained, gradients, strict=True):
             parameter.grad = gradient
         optimiser.step()
@@ -98,10 +87,11 @@ def num_steps(network: Network, original: Network, config: DistilConfig = Distil
     return min(config.steps, max(_MIN_STEPS, int(_OPERATIONS / cost)))
 
 
-class _Student:
+class Student:
     """A network whose dense and convolutional parameters are trained."""
 
     def __init__(self, network: Network) -> None:
+        """The parameters of `module` named by `trained` may then change in place."""
         self._network = network
         self._places = [k for k, node in enumerate(network.nodes) if isinstance(node.op, (Dense, Conv2d))]
         self.module: CanonicalModule = to_module(network)
@@ -121,26 +111,41 @@ class _Student:
         return replace(self._network, nodes=tuple(nodes), source=None)
 
 
-class _Sampler:
-    """Batches of inputs, and where they go to be difficult."""
+class Imitation:
+    """How far a student's logits are from the original's, on batches of inputs half of which are made difficult."""
 
-    def __init__(self, points: torch.Tensor, domain: Domain, seed: int, config: DistilConfig) -> None:
-        self.points = points
+    def __init__(
+        self, student: Student, original: Network, inputs: Float32Array, *, seed: int, domain: Domain,
+        config: DistilConfig,
+    ) -> None:  # fmt: skip
+        """The seed draws the batches. Shapes: inputs (N, *input_shape), points of `domain`."""
+        self._student, self._teacher = student.module, to_module(original)
+        self._points = torch.as_tensor(inputs)
+        with torch.no_grad():
+            self._goals = torch.cat([self._teacher(part) for part in torch.split(self._points, 2048)])
         self._lower, self._upper = (
-            torch.as_tensor(np.broadcast_to(np.asarray(end, dtype=np.float32), points.shape[1:]).copy())
+            torch.as_tensor(np.broadcast_to(np.asarray(end, dtype=np.float32), inputs.shape[1:]).copy())
             for end in domain
         )
         self._random = torch.Generator().manual_seed(seed)
         self._config = config
 
-    def draw(self) -> torch.Tensor:
-        """Numbers of the inputs of one batch."""
-        return torch.randint(len(self.points), (self._config.batch,), generator=self._random)
+    def loss(self) -> torch.Tensor:
+        """Mean squared difference of logits on the next batch, differentiable by the student's parameters."""
+        chosen = torch.randint(len(self._points), (self._config.batch,), generator=self._random)
+        x, goal = self._points[chosen], self._goals[chosen]
+        if self._config.reach > 0:
+            half = len(chosen) // 2
+            moved = self._moved(x[:half])
+            with torch.no_grad():
+                goal = torch.cat([self._teacher(moved), goal[half:]])
+            x = torch.cat([moved, x[half:]])
+        return torch.nn.functional.mse_loss(self._student(x), goal)
 
-    def moved(self, module: CanonicalModule, x: torch.Tensor) -> torch.Tensor:
-        """The inputs after one step against the module's own decision, inside the domain."""
+    def _moved(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs after one step against the student's own decision, inside the domain."""
         x = x.clone().requires_grad_(True)
-        logits = module(x)
+        logits = self._student(x)
         loss = torch.nn.functional.cross_entropy(logits, logits.detach().argmax(dim=1), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, x)
         length = self._config.reach * torch.rand(len(x), generator=self._random).reshape(-1, *(1 for _ in x.shape[1:]))

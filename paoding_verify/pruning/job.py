@@ -90,6 +90,7 @@ class Job:
             domain=self.own.domain,
             user_inputs=self.user,
             selection=self.own.selection,
+            acceptance=self.own.acceptance,
             exact_plan=self.exact_plan,
             target_sparsity=sparsity,
             step=self.step,
@@ -118,7 +119,8 @@ def draw_inputs(
         own, user = anchors_from_inputs(network, user, domain, seed=seed, wanted=wanted)
     else:
         own = synthesised_regions(network, seed, domain, wanted=wanted)
-    anchors = [s.boxes.points for s in (own.signal, own.selection, own.held_out) if s is not None]
+    signals = (own.signal, own.selection, own.held_out, own.acceptance)
+    anchors = [signal.boxes.points for signal in signals if signal is not None]
     count = affordable(network, NUM_COMPENSATION)
     synthetic = apart(compensation_inputs(network, count, seed=seed, domain=own.domain), anchors)
     if user is not None:
@@ -143,6 +145,7 @@ def prune_to(job: Job, sparsity: float) -> PruneResult:
         candidates=outcome.candidates,
         excluded=job.units.excluded,
         distilled=outcome.distilled,
+        repaired=outcome.repaired,
         stopped=outcome.stopped,
     )
     return PruneResult(replace(network, name=f"{job.original.name}-pruned"), trace)

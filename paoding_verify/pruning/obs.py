@@ -34,7 +34,13 @@ class ObsConfig:
     ridge: float = 1e-2
     """Of prices and least squares, relative to the mean variance of what is read."""
     metric: Literal["identity", "certified-gradient"] = "identity"
-    """How errors of the next pre-activations are weighed: all alike, or by what they do to certified margins."""
+    """How errors of the next pre-activations are weighed: all alike, or by what they do to certified margins.
+
+    The second pays where inputs are poor. Certified accuracy kept, without distillation, first and second metric, on
+    784-128-64-10 at 50 and 75 % and a recorded 784-128-128-64-10 at 50 % (400 images): with sparse noise for inputs
+    .75 .86, .55 .58, .72 .73; with uniform noise .47 .53, .28 .28, .48 .52. With the synthetic inputs as they are:
+    .98 .98, .94 .95, .94 .99.
+    """
     tilt: float = -0.15
     """How much smaller the fraction kept is in the first layers than on average, and larger in the last, as a share of
     itself. Measured on fully connected digit classifiers: keeping more in front keeps more certified margin.

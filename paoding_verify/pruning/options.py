@@ -25,6 +25,8 @@ class PruneOptions:
     the anchors), and `target_sparsity` is not used."""
     eps: float | None = None
     """Radius of the pruner's own boxes in input units; None: found from the network."""
+    repair: bool = False
+    """Whether a structured pruning ends with a certified repair (`repair.repaired`)."""
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     """What a portfolio tries."""
 

@@ -1,8 +1,9 @@
 """The pruner's own regions: boxes around its anchors, which no audit counts.
 
-There are up to three disjoint sets of them. Methods are steered by the first; a portfolio chooses its candidate on the
-second; on the third, held out, nothing is chosen or fitted: it measures what a certified budget allows. Anchors come
-from the caller's regions, from the caller's unlabelled inputs, or are synthesised.
+There are up to four disjoint sets of them. Methods are steered by the first; a portfolio chooses its candidate on the
+second; on the third, held out, nothing is chosen or fitted: it measures what a certified budget allows. On the fourth
+it is decided whether a repair is taken. Anchors come from the caller's regions, from the caller's unlabelled inputs, or
+are synthesised.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Wanted:
 
     selection: bool = False
     held_out: bool = False
+    acceptance: bool = False
     eps: float | None = None
     """Radius in input units; None: found by `synthesised_regions`."""
 
@@ -58,6 +60,8 @@ class OwnRegions:
     """Chooses between candidates."""
     held_out: CertifiedSignal | None
     """Measures, and nothing else."""
+    acceptance: CertifiedSignal | None
+    """Decides whether a repair is taken."""
     independent: bool
     """Whether the held-out anchors are a random part of what the caller gave: they then speak for its source."""
     domain: Domain
@@ -117,10 +121,11 @@ def anchors_from_inputs(
     """
     if len(inputs) < _MIN_TO_SHARE:
         return synthesised_regions(network, seed, domain, wanted=wanted), inputs
-    most, quarter = _NUM_ANCHORS[bound_method(network)], len(inputs) // 4
-    sizes = {"steering": min(most, quarter)}
-    sizes |= {"selection": min(most, quarter)} if wanted.selection else {}
-    sizes |= {"held_out": min(_NUM_HELD_OUT, quarter)} if wanted.held_out else {}
+    most, share = _NUM_ANCHORS[bound_method(network)], len(inputs) // (5 if wanted.acceptance else 4)
+    sizes = {"steering": min(most, share)}
+    sizes |= {"selection": min(most, share)} if wanted.selection else {}
+    sizes |= {"held_out": min(_NUM_HELD_OUT, share)} if wanted.held_out else {}
+    sizes |= {"acceptance": min(most, share)} if wanted.acceptance else {}
     order = np.random.default_rng([_DEALING, seed]).permutation(len(inputs))
     ends = np.cumsum(list(sizes.values()))
     places = dict(zip(sizes, np.split(order[: ends[-1]], ends[:-1]), strict=True))
@@ -130,7 +135,7 @@ def anchors_from_inputs(
     return _own(network, dealt, setting, record), inputs[np.sort(order[ends[-1] :])]
 
 
-_DEALING, _SELECTION, _HELD_OUT = 11, 12, 13
+_DEALING, _SELECTION, _HELD_OUT, _ACCEPTANCE = 11, 12, 13, 14
 """Streams of randomness."""
 
 
@@ -169,6 +174,7 @@ def _own(network: Network, dealt: dict[str, Boxes], setting: _Setting, record: R
     most = _NUM_ANCHORS[bound_method(network)]
     for name, needed, number, stream in (
         ("selection", wanted.selection, most, _SELECTION), ("held_out", wanted.held_out, _NUM_HELD_OUT, _HELD_OUT),
+        ("acceptance", wanted.acceptance, most, _ACCEPTANCE),
     ):  # fmt: skip
         if needed and name not in sets:
             points = synthesise_anchors(network, 2 * number, seed=_derived(setting.seed, stream), domain=setting.domain)
@@ -184,7 +190,13 @@ def _own(network: Network, dealt: dict[str, Boxes], setting: _Setting, record: R
     record |= {"bounds": choice.method, "bounds_reason": choice.reason, "sha256": _digest(sets)}
     record |= {"judging_bounds": tight} if len(sets) > 1 else {}
     return OwnRegions(
-        signals["steering"], signals.get("selection"), signals.get("held_out"), independent, setting.domain, record
+        signals["steering"],
+        signals.get("selection"),
+        signals.get("held_out"),
+        signals.get("acceptance"),
+        independent,
+        setting.domain,
+        record,
     )
 
 
@@ -195,7 +207,7 @@ def _digest(sets: dict[str, Boxes]) -> str:
 
 def _dealt(boxes: Boxes, wanted: Wanted, seed: int) -> dict[str, Boxes]:
     """Half of the boxes steer, the others are shared out; too few of them all steer."""
-    others = [name for name, needed in (("selection", wanted.selection), ("held_out", wanted.held_out)) if needed]
+    others = [name for name in ("selection", "held_out", "acceptance") if getattr(wanted, name)]
     if len(boxes) < _MIN_TO_SHARE or not others:
         return {"steering": boxes}
     order = np.random.default_rng([_DEALING, seed]).permutation(len(boxes))

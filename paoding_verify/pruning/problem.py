@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from paoding_verify.anchors import DEFAULT_DOMAIN, Domain, training_inputs
-from paoding_verify.evidence.pruning import Candidate, DistilRecord, Move, PruneStep
+from paoding_verify.evidence.pruning import Candidate, DistilRecord, Move, PruneStep, RepairRecord
 from paoding_verify.memo import FORGETFUL, Memo
 from paoding_verify.network.evaluate import evaluate_all
 from paoding_verify.network.graph import Float32Array, Network
@@ -47,8 +47,8 @@ class PruneProblem:
     """(N, *input_shape) unlabelled inputs that the user gave; `inputs` holds them already."""
     selection: CertifiedSignal | None = None
     """On anchors by which whole candidates are compared, disjoint from those of `signal` and from all inputs."""
-    held_out: CertifiedSignal | None = None
-    """On anchors by which no candidate is chosen."""
+    acceptance: CertifiedSignal | None = None
+    """On anchors by which a repair is taken or left, disjoint from all others and from all inputs."""
     exact_plan: bool = False
     """Whether every group must lose what the plan says: a target of parameters or operations depends on it."""
     target_sparsity: float = 0.5
@@ -94,6 +94,8 @@ class PruneOutcome:
     steps: tuple[PruneStep, ...]
     distilled: DistilRecord | None = None
     """Set by a method that trained its network after pruning."""
+    repaired: RepairRecord | None = None
+    """Set by a certified repair."""
     candidates: tuple[Candidate, ...] = ()
     """Set by a method that compared whole networks."""
     stopped: str = ""

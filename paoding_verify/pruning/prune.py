@@ -28,6 +28,7 @@ from paoding_verify.pruning.own_regions import Wanted
 from paoding_verify.pruning.portfolio import portfolio
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.random_choice import random_choice
+from paoding_verify.pruning.repair import repaired
 from paoding_verify.pruning.targets import unit_sparsity
 from paoding_verify.pruning.unstructured import UNSTRUCTURED, prune_weights
 from paoding_verify.regions import Region
@@ -104,11 +105,14 @@ def prune(  # noqa: PLR0913 - the whole front door
     original = as_float32(original)
     units = find_units(original)
     sparsity = _share_of_units(original, units, target_sparsity, options)
-    wanted = Wanted(selection=method == "portfolio", held_out=options.max_certified_drop is not None, eps=options.eps)
+    wanted = Wanted(
+        selection=method == "portfolio", held_out=options.max_certified_drop is not None, acceptance=options.repair,
+        eps=options.eps,
+    )  # fmt: skip
     own, synthetic, user = draw_inputs(original, regions, inputs, domain=domain, seed=seed, wanted=wanted)
     job = Job(
         original=original, units=units, own=own, inputs=synthetic, user=user,
-        method=_method(method, options, distil=distil), seed=seed,
+        method=_mended(_method(method, options, distil=distil), options), seed=seed,
         progress=progress or (lambda doing, done, total: None), exact_plan=options.sparsity_of != "units",
         step=step, hard_floor=hard_floor, memo=memo or FORGETFUL,
     )  # fmt: skip
@@ -146,10 +150,11 @@ def _check_options(
     if not distil and method not in _DISTILLED:
         raise ConfigError(f"only {' and '.join(_DISTILLED)} end with a distillation; {method} has none to leave out")
     if method in UNSTRUCTURED:
-        if options.max_certified_drop is not None or options.eps is not None or options.sparsity_of == "macs":
+        structured = (options.max_certified_drop, options.eps) != (None, None) or options.repair
+        if structured or options.sparsity_of == "macs":
             raise ConfigError(
-                f"{method} sets a share of the parameters to zero and measures nothing: a certified budget, a radius "
-                "and a target of macs are for other methods"
+                f"{method} sets a share of the parameters to zero and measures nothing: a certified budget, a radius, "
+                "a repair and a target of macs are for other methods"
             )
     elif options.sparsity_of != "units" and method not in _KEEP_PLAN:
         raise ConfigError(
@@ -173,3 +178,10 @@ def _method(name: str, options: PruneOptions, *, distil: bool) -> Callable[[Prun
             problem, keep_outcome(problem.memo, name, problem.original, partial(plain, problem))
         )
     return plain
+
+
+def _mended(
+    method: Callable[[PruneProblem], PruneOutcome], options: PruneOptions
+) -> Callable[[PruneProblem], PruneOutcome]:
+    """The method followed by a repair, if one is wanted."""
+    return (lambda problem: repaired(problem, method(problem))) if options.repair else method

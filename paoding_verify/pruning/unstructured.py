@@ -17,6 +17,7 @@ import numpy.typing as npt
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.pruning import PruneTrace
 from paoding_verify.network.graph import Array, Conv2d, Dense, Network, parameters
+from paoding_verify.network.record import zero_weights
 from paoding_verify.network.transform import as_float32
 
 __all__ = ["UNSTRUCTURED", "Masks", "kept_weights", "prune_weights", "zero_share"]
@@ -63,7 +64,7 @@ def prune_weights(original: Network, target_sparsity: float, *, method: str, see
 
 def zero_share(network: Network) -> float:
     """Weights that are zero / parameters."""
-    return sum(int((w == 0).sum()) for w in _weights(network).values()) / network.num_parameters
+    return zero_weights(network) / network.num_parameters
 
 
 def kept_weights(network: Network) -> Masks:

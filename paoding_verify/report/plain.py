@@ -16,7 +16,8 @@ def without_timings(result: AuditResult) -> AuditResult:
         steps = tuple(replace(step, elapsed_s=None) for step in pruning.steps)
         candidates = tuple(replace(candidate, elapsed_s=None) for candidate in pruning.candidates)
         trained = None if pruning.distilled is None else replace(pruning.distilled, elapsed_s=None)
-        pruning = replace(pruning, steps=steps, candidates=candidates, distilled=trained)
+        mended = None if pruning.repaired is None else replace(pruning.repaired, elapsed_s=None)
+        pruning = replace(pruning, steps=steps, candidates=candidates, distilled=trained, repaired=mended)
     claims = tuple(replace(claim, elapsed_s=None) for claim in result.claims)
     return replace(result, claims=claims, pruning=pruning)
 

@@ -196,6 +196,7 @@ def _charts(
 def _comparisons(models: tuple[ModelRecord, ...]) -> tuple[Comparison, ...]:
     figures = (
         ("parameters", [m.num_parameters for m in models]),
+        ("parameters without weights at zero", [m.num_parameters - m.num_zero_weights for m in models]),
         ("multiply-accumulate operations", [m.num_macs for m in models]),
         ("units (activation layers)", [sum(m.num_units) for m in models]),
         ("size of the ONNX file (bytes)", [m.size_bytes for m in models]),
@@ -209,9 +210,14 @@ def _comparisons(models: tuple[ModelRecord, ...]) -> tuple[Comparison, ...]:
 
 
 def _pruned_away(models: tuple[ModelRecord, ...]) -> str:
+    """What left the network: units or, if none did, weights that are zero now."""
     if len(models) != 2:
         return ""
-    before, after = (sum(model.num_units) for model in models)
+    original, pruned = models
+    before, after = sum(original.num_units), sum(pruned.num_units)
+    if before == after and pruned.num_zero_weights > original.num_zero_weights and pruned.num_parameters:
+        zero = percent(pruned.num_zero_weights / pruned.num_parameters)
+        return f"{zero} of parameters are weights at zero; units: {before:,} and {after:,}"
     if not 0 <= after < before:
         return f"units: {before:,} and {after:,}"
     return f"{percent((before - after) / before)} of units removed: {before:,} → {after:,}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from paoding_verify.evidence.claim import Claim
-from paoding_verify.evidence.pruning import HeldOut, PruneTrace
+from paoding_verify.evidence.pruning import DistilRecord, HeldOut, PruneTrace, RepairRecord
 from paoding_verify.evidence.result import AuditResult, RuleOutcome
 from paoding_verify.evidence.verdict import Outcome
 from paoding_verify.report.statistics import clopper_pearson
@@ -202,9 +202,35 @@ def pruning_words(trace: PruneTrace) -> list[str]:
     else:
         what = {"macs": "multiply-accumulate operations"}.get(trace.sparsity_of, trace.sparsity_of)
         sentences = [f"{units}; {percent(trace.target_sparsity)} of the {what} were asked for."]
+    if trace.stopped:
+        sentences.append(f"The run ended before its target: {trace.stopped.rstrip('.')}.")
+    if trace.distilled is not None:
+        sentences.append(_distilled(trace.distilled))
+    if trace.repaired is not None:
+        sentences.append(_repaired(trace.repaired))
     if trace.held_out is not None:
         sentences += _held_out(trace.held_out)
     return [*sentences, *trace.warnings]
+
+
+def _distilled(record: DistilRecord) -> str:
+    change = f"{number(record.energy_before)} to {number(record.energy_after)}"
+    kept = "was taken" if record.kept else "was not taken"
+    return (
+        f"Distillation on {count(record.num_inputs, 'input')} ({count(record.steps, 'step')}) changed the mean drop of "
+        f"certified margins at the pruner\u2019s anchors from {change} (logits), and {kept}."
+    )
+
+
+def _repaired(record: RepairRecord) -> str:
+    seen = f"{number(record.drop_before)} to {number(record.drop_after)}"
+    unseen = f"{number(record.acceptance_drop_before)} to {number(record.acceptance_drop_after)}"
+    kept = "was taken" if record.kept else "was not taken: the network is what it was before"
+    return (
+        f"Certified repair on {count(record.num_anchors, 'anchor')} ({count(record.steps, 'step')}) changed the mean "
+        f"drop of certified margins there from {seen}, and at {count(record.num_acceptance, 'anchor')} that nothing "
+        f"else was chosen by from {unseen} (logits); it {kept}."
+    )
 
 
 def _held_out(held_out: HeldOut) -> list[str]:

@@ -73,6 +73,13 @@ def run(args: argparse.Namespace) -> int:
         for candidate in found.trace.candidates:
             chosen = "  (chosen)" if candidate.chosen else ""
             print(f"  {candidate.name}: margins drop by {candidate.signal:.4g}{chosen}")
+        if found.trace.repaired:
+            repair = found.trace.repaired
+            print(
+                f"repair: margins at {repair.num_acceptance} anchors that it has not seen dropped by "
+                f"{repair.acceptance_drop_before:.4g}, with it by {repair.acceptance_drop_after:.4g} "
+                f"({'taken' if repair.kept else 'left'})"
+            )
         for stage in found.trace.stages:
             print(
                 f"{stage.stage}: natural {stage.natural_accuracy:.1%}, empirical robust "
