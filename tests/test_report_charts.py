@@ -12,10 +12,10 @@ import pytest
 from markupsafe import Markup
 from scipy.stats import binom
 
+from paoding_verify.evidence.statistics import clopper_pearson
 from paoding_verify.report import charts, svg
 from paoding_verify.report.charts import Curve
 from paoding_verify.report.pictures import as_pixels, png
-from paoding_verify.report.statistics import clopper_pearson
 from paoding_verify.report.tables import distance_pairs, flows, margin_pairs, metric_rows, quantiles, smt_rows
 from paoding_verify.report.text import count, number, percent, shape, visible
 from paoding_verify.report.view import build_view
