@@ -88,14 +88,14 @@ def write_folder(files: Iterable[tuple[str, str]], folder: Path) -> int:
     target = refuse_occupied(folder)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
-            draft, number = Path(place) / "new", 0
+            draft = Path(place) / "new"
             draft.mkdir()
-            for number, (name, text) in enumerate(files, start=1):
+            for name, text in files:
                 (draft / name).write_bytes(text.encode())
             draft.replace(target)
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror}") from error
-    return number
+    return len(list(target.iterdir()))
 
 
 def _umask() -> int:

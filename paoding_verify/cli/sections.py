@@ -39,7 +39,7 @@ def _policy() -> str:
         lines.append(f"  {name:{width}}  {rule.text}{worst}{default}")
     lines += [
         'for one radius alone: RULE = { "0.01" = THRESHOLD }; statistical_level = 0.95 asks shares of regions of all',
-        'inputs like them, with that confidence; required_semantics = "float32" (or "real") asks how claims are to be proved',
+        'inputs like them, with that confidence; required_semantics = "float32" (or "real") asks how all was proved',
     ]
     return "\n".join(lines)
 

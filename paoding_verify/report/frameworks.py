@@ -105,10 +105,11 @@ def clauses(result: AuditResult) -> tuple[Clause, ...]:
         ]  # fmt: skip
     order = (
         "ISO/IEC TR",
-        "ISO/IEC 24029-2",
+        "ISO/IEC",
         "EU AI Act, Art. 15(1)",
-        "EU AI Act, Art. 15(4)",
-        "EU AI Act, Annex",
+        "EU AI Act, Art.",
+        "EU AI Act",
+        "NIST AI RMF 1.0, MEASURE 2.5",
         "NIST",
     )
-    return tuple(sorted(found, key=lambda c: next(k for k, start in enumerate(order) if c.source.startswith(start))))
+    return tuple(sorted(found, key=lambda clause: next(k for k, s in enumerate(order) if clause.source.startswith(s))))

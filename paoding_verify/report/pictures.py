@@ -25,7 +25,7 @@ def as_pixels(
 ) -> Pixels | None:
     """(H, W) or (H, W, 3) bytes from black at limits[0] to white at limits[1], or None where the input is no picture.
 
-    Pictures are (H, W), (1, H, W), (3, H, W) and flat inputs whose length is a square. Values beyond the limits are cut.
+    Pictures are (H, W), (1, H, W), (3, H, W) and flat inputs whose length is a square. Values beyond limits are cut.
     """
     low, high = limits
     array = np.asarray(values, dtype=np.float64)

@@ -32,10 +32,10 @@ def render_specs(
 ) -> Iterator[tuple[str, str]]:
     """(file name, text): one specification for every claim that asks a question, and `results.csv` with all answers.
 
-    A specification's set is unsafe: unsat where the claim is CERTIFIED, sat where it is VIOLATED. Numbers are exact. For
-    a pair the outputs are the original's, then the pruned network's, for one input. Brackets of the output distance
-    ask nothing, and `properties` (a bundle's properties.json) has to say what claims of kind vnnlib ask; claims without
-    a property stand in the table alone.
+    A specification describes the unsafe set: unsat where the claim is CERTIFIED, sat where it is VIOLATED. Numbers are
+    exact. For a pair the outputs are the original's, then the pruned network's, for one input. Brackets of the output
+    distance ask nothing, and `properties` (a bundle's properties.json) has to say what claims of kind vnnlib ask: those
+    without a property stand in the table alone.
     Raises: DataError if a box is missing or does not have its digest.
     """
     out = io.StringIO()

@@ -16,11 +16,11 @@ from paoding_verify.report.pictures import as_pixels, difference_pixels, png
 
 __all__ = ["MAX_WITNESSES", "Feature", "Picture", "WitnessView", "witness_views"]
 
-MAX_WITNESSES = 12
+MAX_WITNESSES = 8
 """Witnesses shown one by one; the others stand in audit.json."""
 MAX_FEATURES = 24
 """Features and outputs listed for one witness."""
-MAX_PICTURE_CHARACTERS = 60_000
+MAX_PICTURE_CHARACTERS = 40_000
 """Once pictures take that much of the page, no further witness is shown."""
 
 
