@@ -234,6 +234,40 @@ def test_a_witness_that_is_no_picture_is_a_table():
     assert re.search(r'<tr><th scope="row">1<td>0\.\d+<td>\N{MINUS SIGN}1\.25<td>\N{MINUS SIGN}1\.\d+<tr>', source)
 
 
+def test_a_witness_stands_beside_its_original_and_the_difference():
+    result = audit_example(Outcome.FAIL, (0.01,), 12)
+    page = Page(render_html(result))
+    names = [image["alt"].split()[0] for image in page.all("img")]
+    assert names == ["original", "perturbed", "difference"] * (len(names) // 3)
+    assert len({image["src"] for image in page.all("img")}) > len(names) / 2
+    assert re.search(r"Largest change of any value: 0\.01\b", page.text)
+    for spoil in ({"box": ""}, {"sha256": "0"}):  # then the original is not known
+        spoilt = replace(result, regions=tuple(replace(r, **spoil) for r in result.regions))
+        assert {image["alt"].split()[0] for image in Page(render_html(spoilt)).all("img")} == {"perturbed"}
+
+
+@pytest.mark.parametrize("name", ["pass", "certify"])
+def test_the_threat_model_and_the_clauses_stand_in_their_terms(name: str):
+    source = render_html(EXAMPLES[name])
+    threats = Page(source.split('<section id="claim"')[1].split("</section>")[0]).text
+    for term in ("evasion", "integrity violation", "white-box", "AML.T0015", "AML.T0043.000", "poisoning", "AML.T0020"):
+        assert term in threats
+    clauses = Page(source.split('<section id="frameworks"')[1].split("</section>")[0]).text
+    for clause in ("24029-1:2021", "24029-2:2023", "Art. 15(4)", "Annex IV, 2(g)", "MEASURE 2.5", "MEASURE 2.7"):
+        assert clause in clauses
+    assert "supports evidence for" in clauses
+    assert "It is no statement of conformity" in clauses
+    for word in ("complies", "compliant", "conforms", "fulfils"):
+        assert word not in clauses
+
+
+def test_clauses_about_accuracy_need_accuracies():
+    clauses = Page(render_html(compare_example()).split('<section id="frameworks"')[1].split("</section>")[0]).text
+    assert "MEASURE 2.7" in clauses
+    assert "MEASURE 2.5" not in clauses
+    assert "24029-1" not in clauses
+
+
 def _with_violations(number: int) -> AuditResult:
     result = audit_example(Outcome.FAIL, (0.01,), 12)
     broken = next(c for c in result.claims if c.verdict is Verdict.VIOLATED)

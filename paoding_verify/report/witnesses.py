@@ -9,9 +9,10 @@ from itertools import zip_longest
 import numpy as np
 import numpy.typing as npt
 
+from paoding_verify.errors import DataError
 from paoding_verify.evidence.boxes import unpack_box
 from paoding_verify.evidence.claim import Claim, Witness
-from paoding_verify.evidence.result import AuditResult
+from paoding_verify.evidence.result import AuditResult, RegionRecord
 from paoding_verify.report.pictures import as_pixels, difference_pixels, png
 
 __all__ = ["MAX_WITNESSES", "Feature", "Picture", "WitnessView", "witness_views"]
@@ -31,6 +32,8 @@ class Picture:
     name: str
     uri: str
     """Data URI."""
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -62,25 +65,29 @@ class WitnessView:
 
 
 def witness_views(claims: Iterable[Claim], result: AuditResult) -> tuple[WitnessView, ...]:
-    """The first witnesses, as many as there is room for.
-
-    Raises: DataError if a region's box does not fit its digest.
-    """
+    """The first witnesses, as many as there is room for."""
     regions = {record.id: record for record in result.regions}
     shown: list[WitnessView] = []
     taken = 0
     for claim in claims:
         if claim.witness is None or len(shown) == MAX_WITNESSES or taken > MAX_PICTURE_CHARACTERS:
             continue
-        record, centre = regions.get(claim.region), None
         shape = result.models[0].input_shape if result.models else (len(claim.witness.input),)
-        if record is not None and record.box:
-            box = unpack_box(record.box, shape, eps=record.eps, domain=record.domain, sha256=record.sha256)
-            centre = box.centre.ravel().astype(np.float64)
-        view = _view(claim, claim.witness, shape, centre)
+        view = _view(claim, claim.witness, shape, _centre(regions.get(claim.region), shape))
         taken += sum(len(picture.uri) for picture in view.pictures)
         shown.append(view)
     return tuple(shown)
+
+
+def _centre(record: RegionRecord | None, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
+    """The centre of a region; None where the result does not hold it, or holds a box of another digest."""
+    if record is None or not record.box:
+        return None
+    try:
+        box = unpack_box(record.box, shape, eps=record.eps, domain=record.domain, sha256=record.sha256)
+    except DataError:  # `check` says so; the page then shows the witness alone
+        return None
+    return box.centre.ravel().astype(np.float64)
 
 
 def _view(
@@ -116,7 +123,7 @@ def _pictures(
     drawn = [(name, as_pixels(v, shape, limits)) for name, v in [*known, ("perturbed", point)]]
     if centre is not None:
         drawn.append(("difference", difference_pixels(point - centre, shape)))
-    return tuple(Picture(name, png(pixels)) for name, pixels in drawn if pixels is not None)
+    return tuple(Picture(name, png(p), p.shape[1], p.shape[0]) for name, p in drawn if p is not None)
 
 
 def _features(point: npt.NDArray[np.float64], centre: npt.NDArray[np.float64] | None) -> tuple[Feature, ...]:
