@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import jinja2
 import pytest
 
+from paoding_verify.evidence.boxes import unpack_box
 from paoding_verify.evidence.claim import Witness
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Outcome, Verdict
@@ -244,6 +245,27 @@ def test_a_witness_stands_beside_its_original_and_the_difference():
     for spoil in ({"box": ""}, {"sha256": "0"}):  # then the original is not known
         spoilt = replace(result, regions=tuple(replace(r, **spoil) for r in result.regions))
         assert {image["alt"].split()[0] for image in Page(render_html(spoilt)).all("img")} == {"perturbed"}
+
+
+def test_witnesses_are_shown_in_turn_and_an_unchanged_one_needs_no_difference():
+    result = audit_example(Outcome.FAIL, (0.01,), 12)
+    broken = next(c for c in result.claims if c.witness is not None)
+    record = next(r for r in result.regions if r.id == broken.region)
+    shape = result.models[0].input_shape
+    box = unpack_box(record.box, shape, eps=record.eps, domain=record.domain, sha256=record.sha256)
+    assert broken.witness is not None
+    itself = replace(broken.witness, input=tuple(map(float, box.centre.ravel())))
+    claims = [
+        replace(broken, id=f"{subject}{k}", subject=subject) for subject in ("original", "pruned", "pair") for k in "ab"
+    ]
+    claims[0] = replace(claims[0], witness=itself)
+    page = render_html(replace(result, claims=tuple(claims)))
+    shown = re.findall(r'<p class="id break">(\w+)</p>', page)
+    assert shown == ["pruneda", "paira", "originala", "prunedb", "pairb", "originalb"]
+    assert page.count("The original itself breaks the claim") == 1
+    assert sorted(i["alt"] for i in Page(page).all("img") if i["alt"].endswith("originala")) == [
+        "original input of claim originala", "perturbed input of claim originala"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["pass", "certify"])

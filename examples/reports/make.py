@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from paoding_verify.cli.main import main as paoding_verify
@@ -39,13 +38,13 @@ def mnist(data: Path) -> list[str]:
 
 
 def make(name: str, arguments: list[str], folder: Path) -> None:
-    """Runs an audit and keeps its page. Raises: RuntimeError if it did not run to its end."""
-    with tempfile.TemporaryDirectory() as place:
-        bundle = Path(place) / name
-        code = paoding_verify(["audit", *arguments, "-o", str(bundle)])
-        if code not in SETTLED:
-            raise RuntimeError(f"the audit of {name} ended with exit code {code}")
-        shutil.copyfile(bundle / "report.html", folder / f"{name}.html")
+    """Runs an audit into out/gallery and keeps its page. Raises: RuntimeError if it did not run to its end."""
+    bundle = Path("out") / "gallery" / name
+    shutil.rmtree(bundle, ignore_errors=True)
+    code = paoding_verify(["audit", *arguments, "-o", str(bundle)])
+    if code not in SETTLED:
+        raise RuntimeError(f"the audit of {name} ended with exit code {code}")
+    shutil.copyfile(bundle / "report.html", folder / f"{name}.html")
 
 
 def main(arguments: list[str]) -> int:

@@ -21,6 +21,7 @@ MAX_WITNESSES = 8
 """Witnesses shown one by one; the others stand in audit.json."""
 MAX_FEATURES = 24
 """Features and outputs listed for one witness."""
+_FIRST = ("pruned", "pair", "original")
 MAX_PICTURE_CHARACTERS = 40_000
 """Once pictures take that much of the page, no further witness is shown."""
 
@@ -65,11 +66,11 @@ class WitnessView:
 
 
 def witness_views(claims: Iterable[Claim], result: AuditResult) -> tuple[WitnessView, ...]:
-    """The first witnesses, as many as there is room for."""
+    """Witnesses of every subject in turn, those against the pruned network first, as many as there is room for."""
     regions = {record.id: record for record in result.regions}
     shown: list[WitnessView] = []
     taken = 0
-    for claim in claims:
+    for claim in _in_turn(claims):
         if claim.witness is None or len(shown) == MAX_WITNESSES or taken > MAX_PICTURE_CHARACTERS:
             continue
         shape = result.models[0].input_shape if result.models else (len(claim.witness.input),)
@@ -77,6 +78,15 @@ def witness_views(claims: Iterable[Claim], result: AuditResult) -> tuple[Witness
         taken += sum(len(picture.uri) for picture in view.pictures)
         shown.append(view)
     return tuple(shown)
+
+
+def _in_turn(claims: Iterable[Claim]) -> list[Claim]:
+    groups: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault((claim.subject, claim.kind), []).append(claim)
+    ordered = sorted(groups.items(), key=lambda item: _FIRST.index(item[0][0]) if item[0][0] in _FIRST else len(_FIRST))
+    rounds = zip_longest(*(found for _, found in ordered))
+    return [claim for one in rounds for claim in one if claim is not None]
 
 
 def _centre(record: RegionRecord | None, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
@@ -121,7 +131,7 @@ def _pictures(
     values = [value for _, value in known] + [point]
     limits = min(float(v.min(initial=0.0)) for v in values), max(float(v.max(initial=1.0)) for v in values)
     drawn = [(name, as_pixels(v, shape, limits)) for name, v in [*known, ("perturbed", point)]]
-    if centre is not None:
+    if centre is not None and not np.array_equal(centre, point):
         drawn.append(("difference", difference_pixels(point - centre, shape)))
     return tuple(Picture(name, png(p), p.shape[1], p.shape[0]) for name, p in drawn if p is not None)
 
