@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
+from paoding_verify.evidence.boxes import Box, ball, box_digest, pack_box
 from paoding_verify.evidence.claim import Claim, Witness
 from paoding_verify.evidence.pruning import Candidate, FinetuneRecord, Move, PruneStep, PruneTrace, StageMetrics
 from paoding_verify.evidence.result import (
@@ -31,6 +34,8 @@ __all__ = [
     "hostile_example",
     "large_example",
 ]
+
+Array = npt.NDArray[np.float64]
 
 PAYLOAD = (
     "</title></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`|[x](javascript:alert(3))"
@@ -68,7 +73,7 @@ def claim(subject: str, index: int, eps: float, verdict: Verdict | None, **extra
             base, bound=0.2 + index % 11 / 5, attack=0.9 + index % 11 / 5, semantics=("real", "float32"), rechecked=True
         )
     elif verdict is Verdict.VIOLATED:
-        base = replace(base, method="pgd", attack=-0.31, rechecked=True, witness=witness(index, subject))
+        base = replace(base, method="pgd", attack=-0.31, rechecked=True, witness=witness(index, subject, eps))
     elif verdict is Verdict.UNKNOWN:
         base = replace(
             base, method="alpha-crown", bound=-0.4, attack=0.12, reason="time limit of 30 s reached while splitting"
@@ -78,10 +83,18 @@ def claim(subject: str, index: int, eps: float, verdict: Verdict | None, **extra
     return replace(base, **extra)  # type: ignore[arg-type]
 
 
-def witness(index: int, subject: str = "pair", inputs: int = 784) -> Witness:
+@cache
+def centre(index: int, inputs: int) -> npt.NDArray[np.float32]:
+    """Input number `index`: a ring, or the first values of one."""
     grid = np.linspace(-1, 1, 28)
-    picture = np.exp(-8 * (np.hypot(*np.meshgrid(grid, grid)) - 0.3 - index % 5 / 10) ** 2).astype(np.float32)
-    flat = tuple(float(v) for v in picture.ravel()[:inputs])
+    picture = np.exp(-8 * (np.hypot(*np.meshgrid(grid, grid)) - 0.3 - index % 5 / 10) ** 2)
+    return picture.astype(np.float32).ravel()[:inputs]
+
+
+def witness(index: int, subject: str = "pair", eps: float = 0.01, inputs: int = 784) -> Witness:
+    lower, upper = ball_around(index, eps, (inputs,))
+    corner = np.where(np.sin(np.arange(inputs) + index) > 0, upper - 1e-7, lower + 1e-7).astype(np.float32)
+    flat = tuple(float(v) for v in np.clip(corner, 0, 1))
     outputs = tuple(round(float(np.sin(index + k)) * 5, 3) for k in range(10))
     shifted = tuple(round(float(np.sin(index + k * 1.3 + 1)) * 5, 3) for k in range(10))
     return Witness(flat, None if subject == "pruned" else outputs, None if subject == "original" else shifted)
@@ -128,12 +141,27 @@ def metrics_of(claims: list[Claim], natural: tuple[float, float] = (0.98, 0.96))
     return tuple(rows)
 
 
-def regions_of(claims: list[Claim], source: str = "mnist_test.npz") -> tuple[RegionRecord, ...]:
-    seen = {c.region: c for c in claims}
+def ball_around(index: int, eps: float, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    values = centre(index, int(np.prod(shape))).reshape(shape)
+    return ball(values, np.full(shape, eps), (np.zeros(shape), np.ones(shape)))
+
+
+def regions_of(
+    claims: list[Claim], source: str = "mnist_test.npz", shape: tuple[int, ...] = (1, 28, 28)
+) -> tuple[RegionRecord, ...]:
     return tuple(
-        RegionRecord(name, f"{source}[{k * 37 + 11}]", k % 10, c.eps, (0.0, 1.0), digest(name))
-        for k, (name, c) in enumerate(seen.items())
+        region_record(name, f"{source}[{k * 37 + 11}]", c, shape)
+        for k, (name, c) in enumerate({c.region: c for c in claims}.items())
     )
+
+
+def region_record(name: str, source: str, about: Claim, shape: tuple[int, ...]) -> RegionRecord:
+    assert about.eps is not None
+    index = int(about.region[1:5])
+    lower, upper = ball_around(index, about.eps, shape)
+    box = Box(centre(index, int(np.prod(shape))).reshape(shape), lower, upper)
+    sha256, packed = box_digest(lower, upper), pack_box(box, is_ball=True)
+    return RegionRecord(name, source, about.label, about.eps, (0.0, 1.0), sha256, packed)
 
 
 def trace(steps: int = 14) -> PruneTrace:
@@ -223,8 +251,8 @@ def certify_example() -> AuditResult:
     claims[3] = replace(claims[3], witness=Witness((0.5, -1.25, 3.0, 0.0, 1.5), (1.0, 2.0, -1.0), None))
     single = replace(model("original", (20, 20), (1, 1, 1, 5)), num_outputs=3)
     return AuditResult(
-        "certify", (single,), regions_of(claims, "acas.csv"), tuple(claims), metrics_of(claims), None, None,
-        provenance("paoding-verify certify acas.onnx --data acas.csv --eps 0.05"),
+        "certify", (single,), regions_of(claims, "acas.csv", (1, 1, 1, 5)), tuple(claims), metrics_of(claims), None,
+        None, provenance("paoding-verify certify acas.onnx --data acas.csv --eps 0.05"),
     )  # fmt: skip
 
 
@@ -249,14 +277,15 @@ def hostile_example() -> AuditResult:
         for m in whole.models
     )
     claims = tuple(
-        replace(c, id=f"{PAYLOAD}{k}", region=PAYLOAD, method=PAYLOAD, reason=PAYLOAD, kind=c.kind)
+        replace(c, id=f"{PAYLOAD}{k}", region=f"{PAYLOAD}{c.region}", method=PAYLOAD, reason=PAYLOAD, kind=c.kind)
         for k, c in enumerate(whole.claims)
     )
-    regions = tuple(replace(r, id=f"{PAYLOAD}{k}", source=PAYLOAD) for k, r in enumerate(whole.regions))
+    regions = tuple(replace(r, id=f"{PAYLOAD}{r.id}", source=PAYLOAD) for r in whole.regions)
     assert whole.policy is not None
     assert whole.pruning is not None
     pruning = replace(whole.pruning, method=PAYLOAD, anchors={PAYLOAD: PAYLOAD})
-    pruning = replace(_hostile_trace(pruning), candidates=(Candidate(PAYLOAD, 1.0, (3,), True),))
+    candidates = tuple(Candidate(f"{k}{PAYLOAD}", 1.0 + k, (3,), k == 0) for k in range(2))
+    pruning = replace(_hostile_trace(pruning), candidates=candidates)
     rules = tuple(replace(r, rule=PAYLOAD, text=PAYLOAD) for r in whole.policy.rules)
     return replace(
         whole, models=models, claims=claims, regions=regions, policy=replace(whole.policy, name=PAYLOAD, rules=rules),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paoding_verify.evidence.boxes import box_digest
+from paoding_verify.evidence.boxes import Box, box_digest, pack_box
 from paoding_verify.evidence.claim import Claim, claim_id
 from paoding_verify.evidence.codec import dumps
 from paoding_verify.evidence.measures import Evidence
@@ -155,7 +155,11 @@ def points(eps: float | None) -> Forger:
         buffer = io.BytesIO()
         np.savez(buffer, lower=box, upper=box, anchor=anchor)
         regions = tuple(
-            replace(r, sha256=box_digest(box[k], box[k]), eps=eps) for k, r in enumerate(result.regions)
+            replace(
+                r, sha256=box_digest(box[k], box[k]), eps=eps,
+                box=pack_box(Box(anchor[k], box[k], box[k]), is_ball=eps is not None),
+            )
+            for k, r in enumerate(result.regions)
         )  # fmt: skip
         claims = tuple(replace(claim, eps=eps) for claim in result.claims)
         files = {**result.files, "regions.npz": buffer.getvalue()}

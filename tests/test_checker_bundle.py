@@ -16,7 +16,7 @@ from paoding_verify.auditing.bundle import write as write_bundle
 from paoding_verify.checker.bundle import Sample, check_bundle
 from paoding_verify.checker.prove import prove
 from paoding_verify.errors import DataError
-from paoding_verify.evidence.boxes import ball, box_digest
+from paoding_verify.evidence.boxes import Box, ball, box_digest, pack_box
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Claim, Witness
 from paoding_verify.evidence.codec import dumps
@@ -57,9 +57,13 @@ def parts() -> tuple[list[Network], tuple[RegionRecord, ...], dict[str, np.ndarr
     lower, upper = ball(anchor, np.full(anchor.shape, EPS))
     label = [int(k) for k in evaluate(networks[0], anchor.astype(np.float64)).argmax(axis=1)]
     label[1] = (label[1] + 1) % 4
+    boxes = [Box(anchor[k], lower[k], upper[k]) for k in range(2)]
     regions = tuple(
-        RegionRecord(f"r{k}", "test", label[k], EPS, None, box_digest(lower[k], upper[k])) for k in range(2)
-    )
+        RegionRecord(
+            f"r{k}", "test", label[k], EPS, None, box_digest(box.lower, box.upper), pack_box(box, is_ball=True)
+        )
+        for k, box in enumerate(boxes)
+    )  # fmt: skip
     return networks, regions, {"lower": lower, "upper": upper, "anchor": anchor}
 
 

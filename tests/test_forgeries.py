@@ -141,6 +141,9 @@ FORGERIES: dict[str, tuple[forgers.Forger, str]] = {
     "format": (models(format="banana"), "is no format"),
     "models exchanged": (lambda r: replace(r, models=r.models[::-1]), "in this order"),
     "boxes shrunk": (points(0.03), "is not the ball of its radius"),
+    "text of another box": (
+        lambda r: replace(r, regions=tuple(replace(x, box=r.regions[0].box) for x in r.regions)),
+        "text of its record is not that of its box"),
     "radius": (each(lambda c: True, eps=0.3), "its region, radius or label"),
     "witness of another network": (forgers.crossed_witness, "a network that the claim is not about"),
 }  # fmt: skip

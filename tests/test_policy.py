@@ -6,13 +6,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import binom
 
 from paoding_verify.auditing.policy import Policy
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.measures import RULES, Evidence
+from paoding_verify.evidence.policy import parse_rule
 from paoding_verify.evidence.result import ModelRecord
+from paoding_verify.evidence.statistics import one_sided
 from paoding_verify.evidence.verdict import Outcome, Verdict
 
 LETTERS = {"c": Verdict.CERTIFIED, "v": Verdict.VIOLATED, "u": Verdict.UNKNOWN, "e": None}
@@ -164,3 +168,83 @@ def test_a_claim_that_ended_in_an_error_never_passes() -> None:
     assert policy.apply(Evidence(found, ())).outcome is Outcome.PASS
     broken = [*found, *claims("pair", "output_distance", "e")]
     assert policy.apply(Evidence(broken, ())).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_rule_may_look_at_one_radius_alone() -> None:
+    near, far = claims("pruned", "top1_robust", "cccc"), claims("pruned", "top1_robust", "cvvu", eps=0.1)
+    evidence = Evidence([*near, *far], ())
+    assert parse_rule("min_certified_accuracy@0.01").measure(evidence) == (1.0, 1.0)
+    assert parse_rule("min_certified_accuracy@0.1").measure(evidence) == (0.25, 0.5)
+    assert parse_rule("min_certified_accuracy@0.5").measure(evidence) == (0.0, 1.0)
+    policy = Policy("p", {"min_certified_accuracy@0.01": 0.9, "min_certified_accuracy@0.1": 0.5})
+    outcome = policy.apply(evidence)
+    assert [rule.outcome for rule in outcome.rules] == [Outcome.PASS, Outcome.INCONCLUSIVE]
+    assert "at eps 0.01: at least 0.9" in outcome.rules[0].text
+
+
+def test_a_level_asks_for_the_population_and_is_harder_to_pass_and_to_fail() -> None:
+    evidence = Evidence(claims("pruned", "top1_robust", "c" * 45 + "v" * 5), ())
+    (plain, sure) = (
+        Policy("p", {key: 0.85}).apply(evidence) for key in ("min_certified_accuracy", "min_certified_accuracy~0.95")
+    )
+    assert (plain.outcome, sure.outcome) == (Outcome.PASS, Outcome.INCONCLUSIVE)
+    rule = sure.rules[0]
+    assert binom.sf(44, 50, rule.low) == pytest.approx(0.05, abs=1e-4)
+    assert binom.cdf(45, 50, rule.high) == pytest.approx(0.05, abs=1e-4)
+    assert "of all inputs like these with 95 % confidence" in rule.text
+    fails = Policy("p", {"min_certified_accuracy~0.95": 0.99}).apply(evidence)
+    assert fails.outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_one_sided_bounds_hold_with_their_level(level: float) -> None:
+    rng = np.random.default_rng(0)
+    share, trials = 0.8, 60
+    drawn = rng.binomial(trials, share, 4000)
+    below = np.mean([one_sided(int(k), trials, level)[0] <= share for k in drawn])
+    above = np.mean([one_sided(int(k), trials, level)[1] >= share for k in drawn])
+    assert min(below, above) >= level - 3 * np.sqrt(level * (1 - level) / 4000)
+
+
+def test_a_file_may_set_radii_a_level_and_the_semantics(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(
+        'statistical_level = 0.95\nrequired_semantics = ["real", "float32"]\nmax_unknown_claims = 3\n'
+        'min_certified_accuracy = { "0.01" = 0.9, "0.02" = 0.5 }\nmin_natural_accuracy = 0.9\n'
+    )
+    assert dict(Policy.load(path).rules) == {
+        "min_real_rate": 1.0, "min_float32_rate": 1.0, "max_unknown_claims": 3,
+        "min_certified_accuracy@0.01~0.95": 0.9, "min_certified_accuracy@0.02~0.95": 0.5,
+        "min_natural_accuracy~0.95": 0.9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('"min_sparsity@0.1" = 0.5', "does not depend on eps"),
+        ('"min_rechecked_rate~0.9" = 0.5', "no share of the regions"),
+        ('"min_certified_accuracy@x" = 0.5', "no number"),
+        ('"min_certified_accuracy@-1" = 0.5', "at least 0"),
+        ('"min_certified_accuracy~1" = 0.5', "statistical level"),
+        ("statistical_level = 0.2\nmin_certified_accuracy = 0.5", "statistical level"),
+        ('statistical_level = "high"\nmin_certified_accuracy = 0.5', "statistical_level"),
+        ('required_semantics = "float16"', "required_semantics"),
+        ("statistical_level = 0.9", "no rule"),
+    ],
+)
+def test_radii_levels_and_semantics_that_do_not_fit_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        Policy.load(path)
+
+
+def test_semantics_and_open_claims_are_counted() -> None:
+    found = claims("pruned", "top1_robust", "ccuv") + claims("pair", "output_distance", "e")
+    first = replace(found[0], semantics=("real", "float32"))
+    evidence = (first, replace(found[1], semantics=("real",)), *found[2:])
+    assert interval("min_float32_rate", *evidence) == (0.5, 0.5)
+    assert interval("min_real_rate", *evidence) == (1.0, 1.0)
+    assert interval("max_unknown_rate", *evidence) == (0.4, 0.4)
+    assert interval("max_unknown_claims", *evidence) == (2.0, 2.0)

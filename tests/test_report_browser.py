@@ -103,3 +103,10 @@ def test_print_shows_every_claim_although_details_are_closed(tmp_path: Path):
     for claim in result.claims:
         assert visible(claim.id) in printed, claim.verdict
     assert sum(c.verdict is Verdict.CERTIFIED for c in result.claims) > 10
+    for label in (
+        "eps(inputunits)",
+        "provedmargin,original(logits)",
+        "regions,byprovedbound",
+        "candidates",
+    ):  # of charts
+        assert label in printed

@@ -12,10 +12,10 @@ import pytest
 from markupsafe import Markup
 from scipy.stats import binom
 
-from paoding_verify.report import charts, svg
+from paoding_verify.evidence.statistics import clopper_pearson
+from paoding_verify.report import charts, charts_pruning, svg
 from paoding_verify.report.charts import Curve
-from paoding_verify.report.pictures import as_pixels, png
-from paoding_verify.report.statistics import clopper_pearson
+from paoding_verify.report.pictures import as_pixels, difference_pixels, png
 from paoding_verify.report.tables import distance_pairs, flows, margin_pairs, metric_rows, quantiles, smt_rows
 from paoding_verify.report.text import count, number, percent, shape, visible
 from paoding_verify.report.view import build_view
@@ -75,8 +75,10 @@ DRAWINGS = {
     "equal margins": charts.margins([(0.0, 0.0), (0.0, 0.0)]),
     "brackets": charts.brackets([(0.5, 0.7)]),
     "zero brackets": charts.brackets([(0.0, 0.0)]),
-    "trace": charts.trace([(0.1, 3.0, 0.0, 2, 1), (0.2, 2.5, 0.1, 0, 0)]),
-    "one step": charts.trace([(0.0, 0.0, 0.0, 0, 0)]),
+    "trace": charts_pruning.trace([(0.1, 3.0, 0.0, 2, 1), (0.2, 2.5, 0.1, 0, 0)]),
+    "candidates": charts_pruning.candidates([("paoding", 0.9, True), ("l1", -0.2, False), ("x" * 60, 1.5, False)]),
+    "no drop": charts_pruning.candidates([("a", 0.0, True), ("b", 0.0, False)]),
+    "one step": charts_pruning.trace([(0.0, 0.0, 0.0, 0, 0)]),
 }
 
 
@@ -128,12 +130,34 @@ def test_which_inputs_are_pictures(input_shape: tuple[int, ...], pixels: tuple[i
 
 def test_a_picture_of_another_length_or_range():
     assert as_pixels((0.5,) * 63, (8, 8)) is None
-    stretched = as_pixels(tuple(np.linspace(-3, 5, 64)), (8, 8))
+    stretched = as_pixels(tuple(np.linspace(-3, 5, 64)), (8, 8), (-3, 5))
+    cut = as_pixels(tuple(np.linspace(-3, 5, 64)), (8, 8))
     assert stretched is not None
-    assert (stretched.min(), stretched.max()) == (0, 255)
-    flat = as_pixels((7.0,) * 64, (8, 8))
+    assert cut is not None
+    assert (stretched.min(), stretched.max()) == (cut.min(), cut.max()) == (0, 255)
+    assert (stretched == 0).sum() < (cut == 0).sum()
+    flat = as_pixels((7.0,) * 64, (8, 8), (7.0, 7.0))
     assert flat is not None
     assert not flat.any()
+
+
+def test_a_difference_is_grey_where_nothing_changed():
+    change = np.zeros((8, 8))
+    change[0, 0], change[7, 7] = -0.02, 0.01
+    pixels = difference_pixels(change, (1, 8, 8))
+    assert pixels is not None
+    assert [int(pixels[k, k]) for k in (0, 3, 7)] == [0, 128, 191]
+    same = difference_pixels(np.zeros(64), (8, 8))
+    assert same is not None
+    assert (same == 128).all()
+
+
+def test_png_of_more_than_one_block_is_read_back():
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    data = b64decode(png(pixels).removeprefix("data:image/png;base64,"))
+    start = data.index(b"IDAT") + 4
+    rows = np.frombuffer(zlib.decompressobj().decompress(data[start:]), np.uint8).reshape(256, -1)
+    assert (rows[:, 1:].reshape(pixels.shape) == pixels).all()
 
 
 @pytest.mark.parametrize("size", [(6, 7), (6, 7, 3)])
@@ -169,7 +193,7 @@ def test_the_view_counts_what_the_result_holds():
     assert sum(sum(row.counts.values()) for row in view.properties) == len(result.claims)
     assert sum(sum(row.counts.values()) for row in view.methods) == len(result.claims)
     assert len(view.open_claims) + len(view.certified) == len(result.claims)
-    assert set(view.charts) == {"accuracy", "flow", "margins", "distance", "trace"}
+    assert set(view.charts) == {"accuracy", "flow", "margins", "distance", "trace", "candidates"}
     assert len(margin_pairs(result)) + sum(n for (_, b), n in flows(result).items() if b == "violated") == 150
     assert all(found <= proved for found, proved in distance_pairs(result))
     assert sum(row.confirmed for row in smt_rows(result, sampled=True)) == sum(c.smt is not None for c in result.claims)

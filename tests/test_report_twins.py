@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import jsonschema
@@ -87,6 +89,37 @@ def test_sarif_holds_every_claim_that_was_not_certified(result: AuditResult):
         assert run["tool"]["driver"]["rules"][found[name]["ruleIndex"]]["id"] == claim.kind
         assert found[name]["message"]["text"]
     assert run["invocations"][0]["executionSuccessful"] == (result.counts["error"] == 0)
+
+
+SARIF_SCHEMA = Path(os.environ.get("PAODING_VERIFY_SARIF_SCHEMA", "missing"))
+"""The official schema, sarif-schema-2.1.0.json of OASIS; it is not part of this repository."""
+
+
+@pytest.mark.skipif(not SARIF_SCHEMA.is_file(), reason="PAODING_VERIFY_SARIF_SCHEMA does not name the official schema")
+def test_sarif_satisfies_the_official_schema(result: AuditResult):
+    schema = json.loads(SARIF_SCHEMA.read_text())
+    validator = jsonschema.Draft4Validator(schema, format_checker=jsonschema.Draft4Validator.FORMAT_CHECKER)
+    validator.validate(json.loads(render_sarif(result)))
+
+
+def test_sarif_has_the_form_that_the_standard_asks_for(result: AuditResult):
+    """SARIF 2.1.0, sections 3.13, 3.14, 3.19, 3.20, 3.27: what these objects must have, and nothing unknown."""
+    log = json.loads(render_sarif(result))
+    (run,) = log["runs"]
+    for value, needed, allowed in (
+        (log, {"version", "runs"}, {"$schema"}),
+        (run, {"tool"}, {"invocations", "results", "columnKind"}),
+        (run["tool"]["driver"], {"name"}, {"version", "rules"}),
+        *((i, {"executionSuccessful"}, {"commandLine"}) for i in run["invocations"]),
+        *((rule, {"id"}, {"shortDescription"}) for rule in run["tool"]["driver"]["rules"]),
+        *(
+            (r, {"message"}, {"ruleId", "ruleIndex", "level", "locations", "partialFingerprints", "properties"})
+            for r in run["results"]
+        ),
+    ):
+        assert needed <= set(value) <= needed | allowed
+    assert {r["level"] for r in run["results"]} <= {"none", "note", "warning", "error"}
+    assert all(isinstance(v, str) for r in run["results"] for v in r["partialFingerprints"].values())
 
 
 def test_junit_counts_what_it_holds(result: AuditResult):

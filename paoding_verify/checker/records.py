@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from paoding_verify.errors import PaodingError
-from paoding_verify.evidence.boxes import ball, box_digest
+from paoding_verify.evidence.boxes import Box, ball, box_digest, pack_box
 from paoding_verify.evidence.members import model_file
 from paoding_verify.evidence.result import AuditResult, ModelRecord, RegionRecord
 from paoding_verify.network.graph import Array, Network, Source
@@ -88,11 +88,13 @@ def check_balls(
     records: Sequence[RegionRecord], lower: Array, upper: Array, anchor: Array, problems: list[str]
 ) -> None:
     """Every anchor is a point of its box, and every box with a radius is exactly the linf ball around its anchor, cut
-    to the domain that its record states.
+    to the domain that its record states. The text of every record is that of its box.
     """
     for record, low, high, centre in zip(records, lower, upper, anchor, strict=True):
         if not ((low <= centre) & (centre <= high)).all():
             problems.append(f"region {record.id}: its anchor lies outside of the box")
+        if record.box != pack_box(Box(centre, low, high), is_ball=record.eps is not None):
+            problems.append(f"region {record.id}: the text of its record is not that of its box")
         if record.eps is None:
             continue
         limits = record.domain or (-np.inf, np.inf)

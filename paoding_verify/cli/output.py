@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from paoding_verify.auditing.bundle import Draft, reserved
+from paoding_verify.auditing.bundle import Draft, refuse_occupied, reserved
 from paoding_verify.cli.usage import INPUTS
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.result import AuditResult
 
-__all__ = ["place", "prepare_files", "store", "write_whole"]
+__all__ = ["place", "prepare_files", "store", "write_folder", "write_whole"]
 
 
 def prepare_files(args: argparse.Namespace, *paths: Path | None) -> None:
@@ -78,6 +78,24 @@ def write_whole(files: Mapping[Path, bytes], *, force: bool) -> None:
     finally:
         for draft in drafts:
             draft.unlink(missing_ok=True)
+
+
+def write_folder(files: Iterable[tuple[str, str]], folder: Path) -> int:
+    """Writes a new folder of texts, whole or not at all. Returns how many files it has.
+
+    Raises: ConfigError if the folder exists and is not empty, or cannot be written.
+    """
+    target = refuse_occupied(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
+            draft = Path(place) / "new"
+            draft.mkdir()
+            for name, text in files:
+                (draft / name).write_bytes(text.encode())
+            draft.replace(target)
+    except OSError as error:
+        raise ConfigError(f"cannot write {folder}: {error.strerror}") from error
+    return len(list(target.iterdir()))
 
 
 def _umask() -> int:

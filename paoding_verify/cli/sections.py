@@ -35,7 +35,12 @@ def _policy() -> str:
     lines = ["rules of a policy file (RULE = THRESHOLD, one a line; * with its threshold in the built-in policy):"]
     for name, rule in RULES.items():
         default = f"  * {DEFAULT_RULES[name]:g}" if name in DEFAULT_RULES else ""
-        lines.append(f"  {name:{width}}  {rule.text}{default}")
+        worst = ", at every eps" if rule.by_eps else ""
+        lines.append(f"  {name:{width}}  {rule.text}{worst}{default}")
+    lines += [
+        'for one radius alone: RULE = { "0.01" = THRESHOLD }; statistical_level = 0.95 asks shares of regions of all',
+        'inputs like them, with that confidence; required_semantics = "float32" (or "real") asks how all was proved',
+    ]
     return "\n".join(lines)
 
 

@@ -9,7 +9,19 @@ from paoding_verify.errors import ConfigError
 
 __all__ = ["INPUTS", "refuse_contradictions"]
 
-INPUTS = ("original", "pruned", "model", "result", "data", "inputs", "finetune", "vnnlib", "config", "policy")
+INPUTS = (
+    "original",
+    "pruned",
+    "model",
+    "result",
+    "data",
+    "inputs",
+    "finetune",
+    "vnnlib",
+    "config",
+    "policy",
+    "baseline",
+)
 """Options and arguments that name files to read."""
 PRUNING = (
     "target_sparsity", "sparsity_of", "max_certified_drop", "anchor_eps", "method", "repair", "trace", "inputs",

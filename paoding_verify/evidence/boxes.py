@@ -1,13 +1,17 @@
-"""Boxes as results state them: the linf ball cut to a domain, and the digest that names a box."""
+"""Boxes as results state them: the linf ball cut to a domain, the digest that names a box, and its text form."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ball", "box_digest"]
+from paoding_verify.errors import DataError
+
+__all__ = ["Box", "ball", "box_digest", "pack_box", "unpack_box"]
 
 Array = npt.NDArray[np.float64]
 
@@ -40,3 +44,43 @@ def box_digest(lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]) -
     for array in (lower, upper):
         digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A region's arrays, all of the input's shape."""
+
+    centre: npt.NDArray[np.float32]
+    lower: Array
+    upper: Array
+
+
+def pack_box(box: Box, *, is_ball: bool) -> str:
+    """The box as base64 text: the centre alone if it is a ball of a known radius and domain, else all three arrays."""
+    arrays = [np.ascontiguousarray(box.centre, dtype="<f4").tobytes()]
+    if not is_ball:
+        arrays += [np.ascontiguousarray(end, dtype="<f8").tobytes() for end in (box.lower, box.upper)]
+    return base64.b64encode(b"".join(arrays)).decode()
+
+
+def unpack_box(
+    text: str, shape: tuple[int, ...], *, eps: float | None, domain: tuple[float, float] | None, sha256: str
+) -> Box:
+    """The box of a text that `pack_box` wrote, with the digest `sha256`. Raises: DataError if it is no such box."""
+    try:
+        data = base64.b64decode(text, validate=True)
+        size = int(np.prod(shape))
+        centre = np.frombuffer(data[: 4 * size], dtype="<f4").reshape(shape)
+        if eps is None:
+            ends = np.frombuffer(data[4 * size :], dtype="<f8").reshape(2, *shape)
+            lower, upper = ends[0], ends[1]
+        elif len(data) == 4 * size:
+            low, high = domain or (-np.inf, np.inf)
+            lower, upper = ball(centre, np.full(shape, eps), (np.asarray(low), np.asarray(high)))
+        else:
+            raise ValueError("more than a centre")
+    except ValueError as error:
+        raise DataError(f"the text of a box does not fit inputs of shape {shape}: {error}") from error
+    if box_digest(lower, upper) != sha256:
+        raise DataError(f"the text of a box is not that of the box with the digest {sha256[:64]}")
+    return Box(centre, lower, upper)

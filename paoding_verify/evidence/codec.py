@@ -28,6 +28,7 @@ __all__ = ["derived_names", "dumps", "from_plain", "loads", "plain_names", "to_p
 
 T = TypeVar("T")
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _SPLIT_FIELDS = ("dimensions", "thresholds")
 """Of the plain form of a tree of bisections."""
 
@@ -54,6 +55,11 @@ def loads(cls: type[T], text: str | bytes, what: str) -> T:
     return result
 
 
+@cache
+def _written_names(cls: type) -> tuple[str, ...]:
+    return (*derived_names(cls), *plain_names(cls))
+
+
 def plain_names(cls: type) -> tuple[str, ...]:
     """Fields of a dataclass that are written, in declared order."""
     return tuple(item.name for item in fields(cls) if item.metadata.get("plain", True))
@@ -69,12 +75,12 @@ def to_plain(value: Any) -> Any:
     """Dataclasses, tuples, mappings, enums and arrays as dicts, lists, strings and numbers; fields marked
     `metadata={"plain": False}` are left out.
     """
+    if type(value) in _SCALARS:  # most values are
+        return value
     if isinstance(value, Split):
         return dict(zip(_SPLIT_FIELDS, to_lists(value), strict=True))
     if is_dataclass(value) and not isinstance(value, type):
-        return {
-            name: to_plain(getattr(value, name)) for name in (*derived_names(type(value)), *plain_names(type(value)))
-        }
+        return {name: to_plain(getattr(value, name)) for name in _written_names(type(value))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):

@@ -62,7 +62,7 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class RegionRecord:
-    """A region, without its arrays: those stand in the bundle's regions.npz."""
+    """A region."""
 
     id: str
     source: str
@@ -74,6 +74,8 @@ class RegionRecord:
     """Legal values of every feature, to which the ball was cut; None: it was not cut."""
     sha256: str
     """Digest of lower and upper (little-endian float64)."""
+    box: str = ""
+    """The box itself, as `boxes.pack_box` writes it: the centre of a ball, or centre, lower and upper."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from markupsafe import Markup
 from paoding_verify.report.svg import WIDTH, coordinate, figure, line, polyline, rect, scale, span, text, ticks
 from paoding_verify.report.text import number, percent
 
-__all__ = ["Curve", "accuracy_bars", "accuracy_curve", "brackets", "flow", "margins", "trace"]
+__all__ = ["LEFT", "RIGHT", "Curve", "accuracy_bars", "accuracy_curve", "brackets", "flow", "frame", "margins"]
 
 LEFT, RIGHT, TOP = 46, WIDTH - 12, 14
+"""Edges of the plot in user units."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Curve:
         return "network" if self.alone else self.subject
 
 
-def _frame(bottom: float, y_ticks: Sequence[tuple[float, str]]) -> list[Markup]:
+def frame(bottom: float, y_ticks: Sequence[tuple[float, str]]) -> list[Markup]:
+    """Grid lines with their labels at (height, label), and the axis at the bottom."""
     parts = []
     for y, label in y_ticks:
         parts += [line(LEFT, y, RIGHT, y, "grid"), text(LEFT - 6, y + 4, label, anchor="end")]
@@ -48,7 +50,7 @@ def _frame(bottom: float, y_ticks: Sequence[tuple[float, str]]) -> list[Markup]:
 
 def _fractions(bottom: float) -> list[Markup]:
     to_y = scale(0, 1, bottom, TOP)
-    return _frame(bottom, [(to_y(k / 4), f"{25 * k} %") for k in range(5)])
+    return frame(bottom, [(to_y(k / 4), f"{25 * k} %") for k in range(5)])
 
 
 def accuracy_curve(curves: Sequence[Curve]) -> Markup:
@@ -195,7 +197,7 @@ def brackets(pairs: Sequence[tuple[float, float]]) -> Markup:
     ordered = sorted(pairs, key=lambda pair: pair[1])
     to_y = scale(0, span(b for _, b in ordered)[1], bottom, TOP + 14)
     to_x = scale(0, max(len(ordered) - 1, 1), LEFT + 10, RIGHT - 10)
-    parts = _frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1])])
+    parts = frame(bottom, [(to_y(t), f"{t:g}") for t in ticks(0, span(b for _, b in ordered)[1])])
     bars = "".join(
         f"M{coordinate(to_x(k))} {coordinate(to_y(a))}V{coordinate(to_y(b))}" for k, (a, b) in enumerate(ordered)
     )
@@ -210,43 +212,3 @@ def brackets(pairs: Sequence[tuple[float, float]]) -> Markup:
         f"largest difference found {number(max(a for a, _ in ordered))}"
     )
     return figure("distance", "Output distance: found and proved", description, bottom + 28, parts)
-
-
-def trace(rows: Sequence[tuple[float, float, float, int, int]]) -> Markup:
-    """The pruning run by step: sparsity, certified margin, energy, and proposals (accepted, rejected)."""
-    to_x = scale(0.5, len(rows) + 0.5, LEFT, RIGHT)
-    parts: list[Markup] = []
-    panels = (("sparsity (%)", 0), ("certified margin (logits)", 1), ("energy (logits)", 2))
-    for panel, (name, column) in enumerate(panels):
-        top, bottom = 24.0 + 84 * panel, 82.0 + 84 * panel
-        values = [row[column] * (100 if column == 0 else 1) for row in rows]
-        low, high = span(values)
-        to_y = scale(low, high, bottom, top)
-        for tick in ticks(low, high, 2):
-            parts += [
-                line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"),
-                text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end"),
-            ]
-        parts.append(text(LEFT, top - 7, name, "label"))
-        points = [(to_x(k + 1), to_y(value)) for k, value in enumerate(values)]
-        parts.append(polyline(points, "line pruned"))
-        parts += [rect(x - 2.5, y - 2.5, 5, 5, "mark pruned") for x, y in points] if len(points) < 60 else []
-    bottom = 346.0
-    most = max((1, *(a + r for *_, a, r in rows)))
-    to_y, width = scale(0, most, bottom, 282), (RIGHT - LEFT) / len(rows) * 0.6
-    parts += _frame(bottom, [(to_y(0), "0"), (to_y(most), f"{most:g}")])
-    parts.append(text(LEFT, 273, "proposals: accepted (filled), rejected (hatched)", "label"))
-    for k, (*_, accepted, rejected) in enumerate(rows):
-        x = to_x(k + 1) - width / 2
-        parts.append(rect(x, to_y(accepted), width, bottom - to_y(accepted), "certified"))
-        parts.append(rect(x, to_y(accepted + rejected), width, to_y(accepted) - to_y(accepted + rejected), "unknown"))
-    for step in ticks(1, max(len(rows), 2)):
-        if step == int(step) and step <= len(rows):
-            parts.append(text(to_x(step), bottom + 17, f"{step:g}", anchor="middle"))
-    parts.append(text((LEFT + RIGHT) / 2, bottom + 33, "step", "label", "middle"))
-    last = rows[-1]
-    description = (
-        f"{len(rows)} steps; after the last one sparsity {percent(last[0])}, certified margin {number(last[1])}, "
-        f"energy {number(last[2])}; {sum(r[3] for r in rows)} proposals accepted, {sum(r[4] for r in rows)} rejected"
-    )
-    return figure("trace", "The pruning run step by step", description, bottom + 40, parts)

@@ -10,7 +10,7 @@ from paoding_verify.evidence.result import AuditResult
 from paoding_verify.report.tables import outcome_name
 from paoding_verify.report.text import visible
 
-__all__ = ["COLUMNS", "render_csv"]
+__all__ = ["COLUMNS", "cell", "render_csv"]
 
 COLUMNS = (
     "id", "kind", "subject", "region", "eps", "label", "verdict", "method", "semantics", "rechecked", "margin", "bound",
@@ -27,12 +27,15 @@ def render_csv(result: AuditResult) -> str:
     for claim in result.claims:
         values = {name: getattr(claim, name) for name in COLUMNS}
         values |= {"verdict": outcome_name(claim).upper(), "semantics": "+".join(claim.semantics)}
-        writer.writerow([_cell(values[name]) for name in COLUMNS])
+        writer.writerow([cell(values[name]) for name in COLUMNS])
     return out.getvalue()
 
 
-def _cell(value: object) -> str:
-    """Text that a spreadsheet would read as a formula gets an apostrophe in front. Source: OWASP, CSV injection."""
+def cell(value: object) -> str:
+    """A value as one cell: text that a spreadsheet would read as a formula gets an apostrophe in front.
+
+    Source: OWASP, CSV injection.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from paoding_verify.errors import MissingComponentError
 from paoding_verify.evidence import codec
 from paoding_verify.evidence.result import AuditResult
+from paoding_verify.report.changes import find_changes
 from paoding_verify.report.plain import without_timings
 from paoding_verify.report.text import count, number, percent, shape, visible
 from paoding_verify.report.view import build_view
@@ -21,15 +22,18 @@ from paoding_verify.report.view import build_view
 __all__ = ["render_html", "template_folder"]
 
 
-def render_html(result: AuditResult) -> str:
+def render_html(result: AuditResult, baseline: AuditResult | None = None) -> str:
     """One HTML page without script and without any external request; equal results give equal bytes.
+
+    With a baseline the page says what changed since that earlier result.
 
     Every text of the result is escaped, and control characters are written out. Times are left out: they stand in
     timings.json.
     """
     untimed = without_timings(result)
     digest = sha256(codec.dumps(untimed).encode()).hexdigest()
-    return _environment().get_template("audit.html.j2").render(view=build_view(untimed), audit_json_sha256=digest)
+    view = build_view(untimed, None if baseline is None else find_changes(untimed, baseline))
+    return _environment().get_template("audit.html.j2").render(view=view, audit_json_sha256=digest)
 
 
 @cache

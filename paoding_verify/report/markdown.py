@@ -6,8 +6,9 @@ import re
 
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.result import AuditResult
+from paoding_verify.report.changes import find_changes
 from paoding_verify.report.tables import metric_rows, outcome_name, property_rows
-from paoding_verify.report.text import number, percent, visible
+from paoding_verify.report.text import count, number, percent, visible
 from paoding_verify.report.wording import decision, explanation, headline, subject_name
 
 __all__ = ["escape_markdown", "render_markdown"]
@@ -18,8 +19,11 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _PUNCTUATION = re.compile(r"[!\"#$%&'()*+,./:;<=>?@\[\\\]^_`{|}~-]")
 
 
-def render_markdown(result: AuditResult) -> str:
-    """The verdict, the counts, the accuracies and the claims that did not hold; every text is escaped."""
+def render_markdown(result: AuditResult, baseline: AuditResult | None = None) -> str:
+    """The verdict, the counts, the accuracies and the claims that did not hold; every text is escaped.
+
+    With a baseline also what changed since that earlier result.
+    """
     outcome = result.verdict.value if result.verdict else "no overall verdict"
     lines = [f"# {headline(result)}: {outcome}", "", escape_markdown(decision(result)), ""]
     lines += [
@@ -37,7 +41,7 @@ def render_markdown(result: AuditResult) -> str:
         counts = [str(row.counts.get(name, 0)) for name in ("certified", "violated", "unknown", "error")]
         cells = (escape_markdown(row.name), escape_markdown(row.subject), number(row.eps), *counts)
         lines.append(f"| {' | '.join(cells)} |")
-    lines += _metrics(result) + _open_claims(result)
+    lines += _metrics(result) + _changes(result, baseline) + _open_claims(result)
     return "\n".join(lines) + "\n"
 
 
@@ -59,6 +63,18 @@ def _metrics(result: AuditResult) -> list[str]:
         shares = (m.natural_accuracy, m.empirical_robust_accuracy, m.certified_accuracy)
         cells = [f"{m.eps:g}", escape_markdown(row.subject), str(m.num_regions), *map(percent, shares)]
         lines.append(f"| {' | '.join(escape_markdown(c) if '<' in c else c for c in cells)} |")
+    return lines
+
+
+def _changes(result: AuditResult, baseline: AuditResult | None) -> list[str]:
+    if baseline is None:
+        return []
+    changes = find_changes(result, baseline)
+    lines = ["", "## Changes since the earlier audit", "", f"{count(changes.compared, 'claim')} compared\\."]
+    for name, found in (("violated", changes.violated), ("open", changes.open), ("certified", changes.gained)):
+        lines += ["", f"Newly {name}: {len(found)}", ""]
+        lines += [f"- {escape_markdown(change.claim.id)} \\(was {change.before}\\)" for change in found[:MAX_OPEN]]
+        lines += [f"- and {len(found) - MAX_OPEN} more"] if len(found) > MAX_OPEN else []
     return lines
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.pruning import StageMetrics
 from paoding_verify.evidence.result import AuditResult, Metric
+from paoding_verify.evidence.statistics import clopper_pearson
 from paoding_verify.report.charts import Curve
-from paoding_verify.report.statistics import clopper_pearson
 from paoding_verify.report.wording import MethodText, claim_name, method_text, subject_name
 
 __all__ = [

@@ -11,16 +11,13 @@ from markupsafe import Markup
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.result import AuditResult, LayerRecord, ModelRecord, RegionRecord
 from paoding_verify.evidence.verdict import Verdict
-from paoding_verify.report import charts, tables, wording
-from paoding_verify.report.pictures import as_pixels, png
+from paoding_verify.report import charts, charts_pruning, tables, wording
+from paoding_verify.report.changes import Changes
+from paoding_verify.report.frameworks import ATTACKER, OUTSIDE, Clause, Threat, clauses
 from paoding_verify.report.text import percent
+from paoding_verify.report.witnesses import WitnessView, witness_views
 
-__all__ = ["MAX_WITNESSES", "Comparison", "LayerRow", "View", "WitnessView", "build_view"]
-
-MAX_WITNESSES = 12
-"""Witnesses shown one by one; the others stand in audit.json."""
-MAX_FEATURES = 24
-"""Features listed for a witness that is no picture."""
+__all__ = ["Comparison", "LayerRow", "View", "build_view"]
 
 
 @dataclass(frozen=True)
@@ -40,22 +37,6 @@ class Comparison:
     """One per network, in the order of the models."""
     ratio: float | None
     """Pruned / original; None where there is one network, or it divides by zero."""
-
-
-@dataclass(frozen=True)
-class WitnessView:
-    """A witness, ready to be laid out."""
-
-    claim: Claim
-    picture: str | None
-    """Data URI, or None where the input is no picture."""
-    features: tuple[tuple[int, float], ...]
-    """(index, value) of the first features, for inputs that are no picture."""
-    num_features: int
-    outputs: tuple[tuple[int, float | None, float | None], ...]
-    """(class, original, pruned)."""
-    top_original: int | None
-    top_pruned: int | None
 
 
 @dataclass(frozen=True)
@@ -113,12 +94,18 @@ class View:
     witnesses: tuple[WitnessView, ...]
     num_witnesses: int
     """Including those not shown."""
+    attacker: tuple[Threat, ...]
+    outside: tuple[Threat, ...]
+    """Threats that no claim is about."""
+    clauses: tuple[Clause, ...]
+    changes: Changes | None
+    """Since an earlier audit; None: there is none to compare with."""
     charts: dict[str, Markup]
     """Name -> inline SVG; a chart without data is missing."""
 
 
-def build_view(result: AuditResult) -> View:
-    """The view model of a result: equal results give equal views."""
+def build_view(result: AuditResult, changes: Changes | None = None) -> View:
+    """The view model of a result, and of what changed since an earlier one: equal results give equal views."""
     by_verdict = {v: [c for c in result.claims if c.verdict is v] for v in (*Verdict, None)}
     violated, proved = by_verdict[Verdict.VIOLATED], by_verdict[Verdict.CERTIFIED]
     radii = Counter(region.eps for region in result.regions)
@@ -163,8 +150,12 @@ def build_view(result: AuditResult) -> View:
         flows=tuple((a, b, n) for (a, b), n in flows.items()),
         open_claims=(*violated, *by_verdict[None], *by_verdict[Verdict.UNKNOWN]),
         certified=tuple(proved),
-        witnesses=tuple(_witness(c, result) for c in witnesses[:MAX_WITNESSES]),
+        witnesses=witness_views(witnesses, result),
         num_witnesses=len(witnesses),
+        attacker=ATTACKER,
+        outside=OUTSIDE,
+        clauses=clauses(result),
+        changes=changes,
         charts=_charts(result, flows, pairs, brackets),
     )
 
@@ -187,8 +178,12 @@ def _charts(
     if brackets:
         drawn["distance"] = charts.brackets(brackets)
     if result.pruning and result.pruning.steps:
-        drawn["trace"] = charts.trace(
+        drawn["trace"] = charts_pruning.trace(
             [(s.sparsity, s.certified_margin, s.energy, len(s.accepted), len(s.rejected)) for s in result.pruning.steps]
+        )
+    if result.pruning and len(result.pruning.candidates) > 1:
+        drawn["candidates"] = charts_pruning.candidates(
+            [(c.name, c.signal, c.chosen) for c in result.pruning.candidates]
         )
     return drawn
 
@@ -230,21 +225,3 @@ def _layers(models: tuple[ModelRecord, ...]) -> tuple[LayerRow, ...]:
 
 def _sources(regions: tuple[RegionRecord, ...]) -> tuple[tuple[str, int], ...]:
     return tuple(Counter(r.source.split("[", 1)[0] or "not stated" for r in regions).most_common(12))
-
-
-def _witness(claim: Claim, result: AuditResult) -> WitnessView:
-    witness = claim.witness
-    if witness is None:
-        raise ValueError(f"claim {claim.id} has no witness")
-    pixels = as_pixels(witness.input, result.models[0].input_shape) if result.models else None
-    original, pruned = witness.outputs_original or (), witness.outputs_pruned or ()
-    outputs = tuple((k, a, b) for k, (a, b) in enumerate(zip_longest(original, pruned)))
-    return WitnessView(
-        claim=claim,
-        picture=png(pixels) if pixels is not None else None,
-        features=() if pixels is not None else tuple(enumerate(witness.input[:MAX_FEATURES])),
-        num_features=len(witness.input),
-        outputs=outputs[:MAX_FEATURES],
-        top_original=original.index(max(original)) if original else None,
-        top_pruned=pruned.index(max(pruned)) if pruned else None,
-    )

@@ -8,8 +8,8 @@ from itertools import accumulate
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.pruning import DistilRecord, HeldOut, PruneTrace, RepairRecord
 from paoding_verify.evidence.result import AuditResult, RuleOutcome
+from paoding_verify.evidence.statistics import clopper_pearson
 from paoding_verify.evidence.verdict import Outcome
-from paoding_verify.report.statistics import clopper_pearson
 from paoding_verify.report.text import count, number, percent
 
 __all__ = [
