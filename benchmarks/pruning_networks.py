@@ -59,10 +59,11 @@ class Recipe:
     epochs: int = 12
     pgd: float = 0.05
     certified: float = 0.01
+    fgsm: tuple[float, ...] = ()
 
     def settings(self, images: int) -> Settings:
         """Measures of robustness on so many held-out inputs; natural accuracy takes them all."""
-        return Settings(fgsm=(), pgd=(self.pgd,), certified=(self.certified,), num_attacked=images,
+        return Settings(fgsm=self.fgsm, pgd=(self.pgd,), certified=(self.certified,), num_attacked=images,
                         num_certified=images)  # fmt: skip
 
 
@@ -191,9 +192,9 @@ def _mlp(**options: object) -> Recipe:
 
 
 RECIPES = {
-    "recorded-orig": _mlp(training="paoding_oracle/mnist_mlp5_orig.npz"),
-    "recorded-s1": _mlp(training="paoding_oracle/mnist_mlp5_s1.npz"),
-    "recorded-s2": _mlp(training="paoding_oracle/mnist_mlp5_s2.npz"),
+    "recorded-orig": _mlp(training="paoding_oracle/mnist_mlp5_orig.npz", fgsm=(0.01, 0.05)),
+    "recorded-s1": _mlp(training="paoding_oracle/mnist_mlp5_s1.npz", fgsm=(0.01, 0.05)),
+    "recorded-s2": _mlp(training="paoding_oracle/mnist_mlp5_s2.npz", fgsm=(0.01, 0.05)),
     "mlp": _mlp(layers=(784, 128, 64, 10)),
     "mlp-pgd": _mlp(layers=(784, 128, 64, 10), training="pgd", eps=0.1, epochs=16, pgd=0.1, certified=0.02),
     "mlp-ibp": _mlp(layers=(784, 128, 64, 10), training="ibp", eps=0.1, epochs=30, pgd=0.1, certified=0.05),

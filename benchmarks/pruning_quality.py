@@ -3,7 +3,8 @@
 Every row is one network, seed, sparsity and method, measured on inputs that nothing was developed or trained on. Rows
 are written as they come (JSON lines in the cache folder) and reused by the next run with the same code, so that a long
 run can be stopped; the table and the JSON hold what is there. With a seed, a network of that recipe is trained and
-pruned; the recorded networks are only pruned with another seed.
+pruned; the recorded networks are only pruned with another seed. Rows of older code count with --any-code, and --repeat
+makes some of them again, drawn at random, to see whether today's code gives the very same networks.
 """
 
 from __future__ import annotations
@@ -25,14 +26,24 @@ from quality_measures import Flags, clopper_pearson, kept, measure
 from surroundings import code_digest, data_folder, describe, surroundings
 
 from paoding_verify.errors import ConfigError
+from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Network
 from paoding_verify.pruning.prune import METHODS, prune
+from paoding_verify.pruning.unstructured import UNSTRUCTURED
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = f"real-inputs-{NUM_REAL_INPUTS}"
 PEERS: Mapping[str, Callable[[Subject, float], Network]] = {"torch-pruning": torch_pruning, REFERENCE: with_real_inputs}
-CODE = ("pruning/*.py", "anchors.py")
-"""Files whose change makes old rows worthless."""
+NUM_UNLABELLED = 100
+WITH_INPUTS = f"portfolio-{NUM_UNLABELLED}-inputs"
+"""The portfolio with so many training inputs, without their labels."""
+SPARSITIES = (0.5, 0.75, 0.25)
+ALSO = {"portfolio": (0.9,), "obs": (0.9,), REFERENCE: (0.9,)}
+"""How far some methods go beyond what all do."""
+ONLY = {WITH_INPUTS: (0.75,)}
+WITHIN = ("paoding_verify.pruning.", "paoding_verify.anchors", "paoding_verify.generators")
+"""Modules whose change makes the rows of the methods that import them old."""
+MEASURED_BY = ("quality_measures", "pruning_networks")
 
 Row = dict[str, Any]
 
@@ -74,9 +85,28 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
     """All rows, those that say most about everything first: a seed after the other."""
     for seed in range(options.seeds):
         for network in options.networks:
-            for sparsity in options.sparsities:
+            for sparsity in dict.fromkeys((*options.sparsities, *(() if options.quick else (0.9,)))):
                 for method in options.methods:
-                    yield Job(network, seed, method, sparsity, options.images)
+                    if sparsity in ONLY.get(method, (*options.sparsities, *ALSO.get(method, ()))):
+                        yield Job(network, seed, method, sparsity, options.images)
+
+
+def version(method: str) -> str:
+    """Digest of the code that a row of this method depends on."""
+    method = "portfolio" if method == WITH_INPUTS else method
+    pruner = METHODS[method].__module__ if method in METHODS else "paoding_verify.pruning.unstructured"
+    return code_digest([*MEASURED_BY, "pruning_peers" if method in PEERS else pruner], WITHIN)
+
+
+def pruned_by(job: Job, subject: Subject) -> Network:
+    """The pruned network. Raises: ConfigError, ImportError if this cannot be done here."""
+    if job.method in PEERS:
+        return PEERS[job.method](subject, job.sparsity)
+    method, inputs = job.method, None
+    if method == WITH_INPUTS:
+        method, inputs = "portfolio", subject.real_inputs[:NUM_UNLABELLED]
+    found = prune(subject.network, target_sparsity=job.sparsity, method=method, seed=job.seed, inputs=inputs)
+    return found.network
 
 
 def measured(job: Job, originals: Originals) -> Row:
@@ -85,14 +115,11 @@ def measured(job: Job, originals: Originals) -> Row:
     row: Row = vars(job) | {"num_units": subject.network.num_units}
     start, start_cpu = time.perf_counter(), time.process_time()
     try:
-        if job.method in PEERS:
-            pruned = PEERS[job.method](subject, job.sparsity)
-        else:
-            pruned = prune(subject.network, target_sparsity=job.sparsity, method=job.method, seed=job.seed).network
+        pruned = pruned_by(job, subject)
     except (ConfigError, ImportError) as error:
         return row | {"failed": str(error)}
     row |= {"elapsed_s": time.perf_counter() - start, "cpu_s": time.process_time() - start_cpu}
-    row |= {"num_units_left": pruned.num_units}
+    row |= {"num_units_left": pruned.num_units, "sha256": canonical_digest(pruned)}
     after = measure(pruned, *subject.held_out, RECIPES[job.network].settings(job.images))
     measures = {
         name: {**vars(k), "ratio": k.ratio, "share": k.share, "share_interval": k.interval,
@@ -104,15 +131,15 @@ def measured(job: Job, originals: Originals) -> Row:
 
 def rows_of(options: argparse.Namespace, data: Path) -> list[Row]:
     """The rows of all jobs, from the cache or measured now until the time is up."""
-    code, store = code_digest(CODE), options.cache / "pruning_quality.jsonl"
+    versions, store = {method: version(method) for method in options.methods}, options.cache / "pruning_quality.jsonl"
     known = [json.loads(line) for line in store.read_text().splitlines()] if store.is_file() else []
-    known = [row for row in known if row["code"] == code or options.any_code]
+    known = [row for row in known if row["code"] == versions.get(row["method"]) or options.any_code]
     originals, rows, started = Originals(data, options.cache), [], time.perf_counter()
     options.cache.mkdir(parents=True, exist_ok=True)
     for job in jobs(options):
         found = next((row for row in reversed(known) if job.matches(row)), None)
         if found is None and time.perf_counter() - started < 60 * options.minutes:
-            found = measured(job, originals) | {"code": code}
+            found = measured(job, originals) | {"code": versions[job.method]}
             if "failed" not in found:
                 with store.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(found) + "\n")
@@ -120,6 +147,21 @@ def rows_of(options: argparse.Namespace, data: Path) -> list[Row]:
         if found is not None:
             rows.append(found)
     return rows
+
+
+def repeated(rows: Sequence[Row], count: int, data: Path, cache: Path) -> dict[str, int]:
+    """Makes some rows of older code again, drawn at random: how many there are, and how many give the same network."""
+    old = [row for row in rows if "failed" not in row and row["code"] != version(row["method"])]
+    chosen = np.random.default_rng(0).permutation(len(old))[:count]
+    same = 0
+    for row in (old[k] for k in chosen):
+        job = Job(**{name: row[name] for name in Job.__dataclass_fields__})
+        network = pruned_by(job, load_subject(job.network, job.seed, data, cache))
+        same += canonical_digest(network) == row["sha256"]
+        print(
+            f"{job}: {'the same network' if canonical_digest(network) == row['sha256'] else 'ANOTHER'}", file=sys.stderr
+        )
+    return {"rows_of_older_code": len(old), "repeated": len(chosen), "same_network": same}
 
 
 def _brief(row: Row) -> str:
@@ -188,16 +230,17 @@ def _share(hits: Any, total: int) -> str:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    methods = [*METHODS, *PEERS]
+    methods = [*METHODS, WITH_INPUTS, *UNSTRUCTURED, *PEERS]
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--networks", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME")
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods, metavar="NAME")
-    parser.add_argument("--sparsities", nargs="+", type=float, default=[0.5, 0.75, 0.25])
-    parser.add_argument("--images", type=int, default=1000, help="held-out inputs attacked and bounded")
+    parser.add_argument("--sparsities", nargs="+", type=float, default=list(SPARSITIES))
+    parser.add_argument("--images", type=int, default=500, help="held-out inputs attacked and bounded")
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="no new row is begun after that time; run again to go on"
     )
     parser.add_argument("--any-code", action="store_true", help="reuse rows measured with other versions of the pruner")
+    parser.add_argument("--repeat", type=int, default=0, help="rows of older code to make again and compare")
     parser.add_argument("--quick", action="store_true", help="one small network, one seed, 40 inputs: does it run?")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="trained networks and finished rows")
     parser.add_argument("--json", type=Path, default=HERE / "results/pruning_quality.json")
@@ -218,13 +261,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = surroundings()
     rows = rows_of(options, data)
     wanted = sum(1 for _ in jobs(options))
-    counts = {code: sum(row["code"] == code for row in rows) for code in dict.fromkeys(row["code"] for row in rows)}
-    summary = {"rows": len(rows), "rows_wanted": wanted, "rows_by_code": counts, "code": code_digest(CODE)}
+    summary = {"rows": len(rows), "rows_wanted": wanted, **repeated(rows, options.repeat, data, options.cache)}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     settings = {name: value for name, value in vars(options).items() if name not in ("cache", "json")}
     options.json.write_text(json.dumps({**where, "settings": settings, **summary, "results": rows}, indent=1) + "\n")
     print(describe(where))
-    print(f"seeds 0 to {options.seeds - 1}; {len(rows)} of {wanted} rows; rows by version of the pruner: {counts}")
+    print(
+        f"seeds 0 to {options.seeds - 1}; {len(rows)} of {wanted} rows, {summary['rows_of_older_code']} by older code"
+    )
+    print(f"made again with today's code: {summary['repeated']}, the very same network: {summary['same_network']}")
     print("Accuracies are shares of held-out inputs with exact 95 % intervals, means over seeds. Kept of original:")
     print("pruned / original, mean over seeds [smallest, largest]; above 1 the pruned network is the better one.")
     print(table(rows))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -43,14 +45,34 @@ def describe(found: dict[str, str | int | float | dict[str, str]]) -> str:
     )
 
 
-def code_digest(patterns: Iterable[str]) -> str:
-    """Twelve digits that change with the source of the package's files that match; patterns as "pruning/*.py"."""
-    root = Path(paoding_verify.__file__).parent
-    digest = hashlib.sha256()
-    for pattern in patterns:
-        for path in sorted(root.glob(pattern)):
-            digest.update(path.name.encode() + path.read_bytes())
+def code_digest(modules: Iterable[str], within: Iterable[str]) -> str:
+    """Twelve digits that change with the source of these modules, and with that of all modules they import, directly or
+    not, whose names begin with one of `within`.
+    """
+    found: dict[str, bytes] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = _source(name)
+            waiting += [other for other in _imported(found[name]) if other.startswith(tuple(within))]
+    digest = hashlib.sha256(b"".join(name.encode() + found[name] for name in sorted(found)))
     return digest.hexdigest()[:12]
+
+
+def _source(module: str) -> bytes:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"the module {module} has no source to tell its version by")
+    return Path(spec.origin).read_bytes()
+
+
+def _imported(source: bytes) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 def data_folder() -> Path | None:
