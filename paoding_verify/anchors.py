@@ -2,7 +2,7 @@
 
 A point starts as structured noise and takes gradient steps towards the class (index mod number of classes). Where the
 input is a picture (channels, height, width), or a flattened one, smooth random fields and strokes imitate what pictures
-have in common; everything else gets sparse, uniform and normal noise. Nothing here has seen data.
+have in common; everything else gets sparse, uniform, normal and correlated noise. Nothing here has seen data.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def _draft(network: Network, count: int, rng: np.random.Generator, domain: Domai
         raise ConfigError("the domain must be finite, with its lower end below its upper end")
     layout = picture_layout(network)
     kind = (np.arange(count) // network.num_outputs) % num_kinds(layout)
-    unit = noise(rng, kind, layout, prod(network.input_shape))
+    weight = _first_dense_weight(network)
+    unit = noise(rng, kind, layout, np.zeros((1, prod(network.input_shape))) if weight is None else weight)
     points = lower + (upper - lower) * unit.reshape(count, *network.input_shape).astype(np.float32)
     smooth = (kind > 0) & (layout is not None)
     return _Draft(np.clip(points, lower, upper), lower, upper, layout, smooth)

@@ -1,12 +1,14 @@
 """Structured noise: what synthetic inputs start from, between 0 and 1.
 
 For pictures: sparse noise; strokes as a pen draws them; level sets of smooth random fields; blobs; in colour, textures
-of several scales. For everything else: sparse, uniform and normal noise. Nothing here has seen data.
+of several scales. For everything else: sparse, uniform and normal noise, and normal noise whose features go together
+as the weights that read them do. Nothing here has seen data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,26 +26,30 @@ _POINTS_PER_CURVE = 20
 
 def num_kinds(layout: Shape | None) -> int:
     """Number of generators for pictures of this layout, or for vectors."""
-    return len(_generators(layout))
+    return len(_generators(layout, np.zeros((1, 1))))
 
 
-def noise(rng: np.random.Generator, kind: npt.NDArray[np.int64], layout: Shape | None, num_features: int) -> Array:
+def noise(
+    rng: np.random.Generator, kind: npt.NDArray[np.int64], layout: Shape | None, weights: Array
+) -> Array:  # fmt: skip
     """One point for each entry of `kind`, made by the generator of that number; 0 is sparse noise.
 
-    Shapes: layout (channels, height, width) or None; result (len(kind), num_features).
+    Shapes: layout (channels, height, width) or None; weights (units, features) that read the input; result (len(kind),
+    features).
     """
+    num_features = weights.shape[1]
     unit = np.empty((len(kind), num_features))
-    for k, generate in enumerate(_generators(layout)):
+    for k, generate in enumerate(_generators(layout, weights)):
         number = int((kind == k).sum())
         if number > 0:
             unit[kind == k] = generate(rng, number, layout or (num_features,)).reshape(number, num_features)
     return unit
 
 
-def _generators(layout: Shape | None) -> tuple[_Generator, ...]:
+def _generators(layout: Shape | None, weights: Array) -> tuple[_Generator, ...]:
     """Measured: textures, which help on photographs, take from drawings what the other kinds give them."""
     if layout is None:
-        return (_sparse, _uniform, _normal)
+        return (_sparse, _uniform, _normal, partial(_correlated, weights))
     drawing = (_sparse, _pen, _strokes, _field)
     return drawing if layout[0] == 1 else (*drawing, _texture)
 
@@ -63,6 +69,22 @@ def _normal(rng: np.random.Generator, count: int, shape: Shape) -> Array:
     per_point = (count, *(1 for _ in shape))
     centre, spread = rng.uniform(0.2, 0.8, per_point), rng.uniform(0.05, 0.3, per_point)
     return np.clip(rng.normal(size=(count, *shape)) * spread + centre, 0, 1)
+
+
+def _correlated(weights: Array, rng: np.random.Generator, count: int, shape: Shape) -> Array:
+    """Normal noise with the correlations of the weights' columns, blended with independent noise.
+
+    Gradient descent adds multiples of inputs to the weights that read them, so that features which go together in the
+    data end up with similar weights.
+    """
+    per_point = (count, 1)
+    size = np.linalg.norm(weights, axis=0)
+    columns = weights / np.where(size > 0, size, 1.0)
+    own = rng.uniform(0.1, 0.9, per_point)
+    common = rng.normal(size=(count, len(columns))) @ columns
+    centre, spread = rng.uniform(0.2, 0.8, per_point), rng.uniform(0.05, 0.3, per_point)
+    mixed = np.sqrt(1 - own) * common + np.sqrt(own) * rng.normal(size=common.shape)
+    return np.clip(mixed * spread + centre, 0, 1).reshape(count, *shape)
 
 
 def _strokes(rng: np.random.Generator, count: int, shape: Shape) -> Array:

@@ -77,7 +77,7 @@ def test_layout_of_pictures_is_found_and_tables_are_left_alone():
 @pytest.mark.parametrize("layout", [(1, 9, 12), (3, 8, 8), None])
 def test_every_generator_gives_different_points_between_0_and_1(layout):
     kind = np.arange(40) % num_kinds(layout)
-    unit = noise(np.random.default_rng(0), kind, layout, prod(layout or (20,)))
+    unit = noise(np.random.default_rng(0), kind, layout, np.ones((4, prod(layout or (20,)))))
     assert unit.shape == (40, prod(layout or (20,)))
     assert unit.min() >= 0
     assert unit.max() <= 1
@@ -86,7 +86,7 @@ def test_every_generator_gives_different_points_between_0_and_1(layout):
 
 def test_strokes_of_a_pen_are_dark_at_the_edge_and_leave_most_of_the_picture_empty():
     kind = np.ones(100, dtype=np.int64)
-    pictures = noise(np.random.default_rng(0), kind, (1, 28, 28), 784).reshape(-1, 28, 28)
+    pictures = noise(np.random.default_rng(0), kind, (1, 28, 28), np.ones((4, 784))).reshape(-1, 28, 28)
     assert pictures[:, 0].mean() < 0.05 < pictures[:, 8:20, 8:20].mean()
     assert 0.02 < np.mean(pictures > 0.5) < 0.4
 
@@ -119,3 +119,14 @@ def test_every_count_from_one_on_gives_so_many_points(make):
     for count in (1, 2, network.num_outputs, network.num_outputs + 1, 3 * network.num_outputs + 1):
         assert len(synthesise_anchors(network, count, seed=0)) == count
         assert len(compensation_inputs(network, count, seed=0)) == count
+
+
+def test_features_read_by_similar_weights_go_together():
+    weights = np.array([[1.0, 2.0, -1.0, 0.0], [2.0, 4.0, -2.0, 0.0], [0.0, 0.0, 0.0, 3.0]])
+    kind = np.full(2000, num_kinds(None) - 1)
+    unit = noise(np.random.default_rng(0), kind, None, weights)
+    together = np.corrcoef((unit - unit.mean(axis=1, keepdims=True)).T)
+    assert together[0, 1] > 0.2 > together[0, 3]
+    assert together[0, 2] < -0.2
+    apart = noise(np.random.default_rng(0), kind, None, np.eye(4))
+    assert abs(np.corrcoef((apart - apart.mean(axis=1, keepdims=True)).T)[0, 1] + 1 / 3) < 0.1, "their mean is removed"
