@@ -230,7 +230,7 @@ def test_the_page_says_what_distillation_and_repair_changed_and_why_the_run_ende
 
 def test_every_candidate_stands_in_the_page_with_signal_size_and_choice():
     result = audit_example(Outcome.PASS, (0.01,), 4)
-    table = render_html(result).split("Candidates that the pruner compared")[1].split("</table>")[0]
+    table = render_html(result).split('id="candidates-h"')[1].split("</table>")[0]
     rows = [re.sub("<.*?>", "|", row).strip("|\n ") for row in table.split("<tbody>")[1].split("<tr>")[1:]]
     wanted = [
         f"{c.name}|{c.signal:g}|{', '.join(map(str, c.num_units))}|{'yes' if c.chosen else 'no'}"
