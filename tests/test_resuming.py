@@ -76,21 +76,16 @@ def test_a_pruning_that_is_killed_goes_on(folder: Path, tmp_path: Path) -> None:
 def test_an_audit_that_is_ended_goes_on(folder: Path, tmp_path: Path) -> None:
     data = ["--data", str(folder / "data.npz"), "--samples", "3", "--eps", "0.01"]
     command = ["audit", str(folder / "net.onnx"), *data, "--timeout", "60", "--method", "magnitude-l1"]
-    first = [*command, "-o", "out"]
-    here = Path.cwd()
-    os.chdir(tmp_path)
-    try:
-        code, told = stopped(started(*first), Path("out.journal"), 4, signal.SIGTERM)
-        assert code == 130
-        assert "run the same command with --resume to go on" in told
-        assert [path.name for path in tmp_path.iterdir()] == ["out.journal"]
-        assert main([*first, "--quiet"]) == 2
-        assert main([*first, "--quiet", "--seed", "1", "--resume"]) == 2
-        assert main([*first, "--resume"]) in (0, 1, 3)
-        (tmp_path / "out").rename(tmp_path / "resumed")
-        assert main(first) in (0, 1, 3)
-    finally:
-        os.chdir(here)
+    command += ["-o", str(tmp_path / "out")]
+    code, told = stopped(started(*command), tmp_path / "out.journal", 4, signal.SIGTERM)
+    assert code == 130
+    assert "run the same command with --resume to go on" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["out.journal"]
+    assert main([*command, "--quiet"]) == 2
+    assert main([*command, "--quiet", "--seed", "1", "--resume"]) == 2
+    assert main([*command, "--resume"]) in (0, 1, 3)
+    (tmp_path / "out").rename(tmp_path / "resumed")
+    assert main(command) in (0, 1, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "resumed"]
     for path in sorted((tmp_path / "out").rglob("*")):
         if path.is_file() and path.name not in ("timings.json", "manifest.json"):
@@ -113,7 +108,7 @@ def test_an_interruption_says_how_to_go_on(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     monkeypatch.setattr(Journal, "store", store)
     assert main(command) == 2
-    assert "1 finished parts of an interrupted run: go on with --resume" in capsys.readouterr().err
+    assert "finished parts of an interrupted run: go on with --resume" in capsys.readouterr().err
     assert main([*command, "--res"]) == 0
     assert "--res" not in json.loads((tmp_path / "r.json").read_text())["provenance"]["command"]
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]

@@ -184,4 +184,8 @@ def _mended(
     method: Callable[[PruneProblem], PruneOutcome], options: PruneOptions
 ) -> Callable[[PruneProblem], PruneOutcome]:
     """The method followed by a repair, if one is wanted."""
-    return (lambda problem: repaired(problem, method(problem))) if options.repair else method
+    if not options.repair:
+        return method
+    return lambda problem: repaired(
+        problem, keep_outcome(problem.memo, "before repair", problem.original, partial(method, problem))
+    )
