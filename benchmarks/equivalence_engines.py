@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from equivalence_pairs import chain_of, product_network
 from equivalence_queries import Query
-from surroundings import code_digest
+from surroundings import files_digest
 
 from paoding_verify.equivalence.compare import compare
 from paoding_verify.errors import SoundnessError
-from paoding_verify.evidence.property import decides_differently
+from paoding_verify.evidence.property import broken_by
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Float32Array
 from paoding_verify.network.onnx_out import shipped_onnx
@@ -164,9 +164,9 @@ z3: the plain encoding."""
 def engine_digest(engine: str) -> str:
     """Changes with the code that an engine's answers depend on."""
     if engine == "cascade":
-        return code_digest(CODE)
+        return files_digest(CODE)
     if engine == "alpha-crown":
-        return code_digest(("bounds/lirpa*.py", "bounds/lowering.py"))
+        return files_digest(("bounds/lirpa*.py", "bounds/lowering.py"))
     return hashlib.sha256(PEER.read_bytes()).hexdigest()[:12]
 
 
@@ -216,7 +216,7 @@ def _replayed(query: Query, answer: Answer, *, own: bool) -> tuple[np.ndarray, n
     if witness is None:
         return None
     f, g = witness.outputs_original or (), witness.outputs_pruned or ()
-    if query.kind == "top1" and not decides_differently(f, g):
+    if not broken_by(query.statement, (*f, *g)):
         return None
     return np.array(f), np.array(g)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from surroundings import code_digest
+from surroundings import files_digest
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
@@ -185,7 +185,7 @@ def _mnist_pair(shop: Workshop, name: str, share: float, *, default: bool = Fals
         made = shop.stored(
             f"{name}-{share:g}-default",
             lambda: prune(original, target_sparsity=share).network,
-            code=code_digest(("pruning/*.py", "anchors.py")),
+            code=files_digest(("pruning/*.py", "anchors.py")),
         )
         return Pair(original, made, data.x[FIRST_IMAGE:])
     return Pair(original, _without_units(original, share), data.x[FIRST_IMAGE:])

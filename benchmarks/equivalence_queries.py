@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from equivalence_pairs import Pair, Workshop
-from surroundings import code_digest
+from surroundings import files_digest
 
 from paoding_verify.attack import attack
 from paoding_verify.data import Dataset
@@ -187,7 +187,7 @@ class _Attacks:
 
     def __init__(self, path: Path, deadline: float) -> None:
         self._path, self._deadline = path, deadline
-        self._effort = f"{RESTARTS} {STEPS} {SLOPES} {code_digest(('attack.py',))}"
+        self._effort = f"{RESTARTS} {STEPS} {SLOPES} {files_digest(('attack.py',))}"
         self._known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
 
     def largest_difference(self, query: Query) -> float | None:

@@ -15,7 +15,7 @@ import torch
 
 import paoding_verify
 
-__all__ = ["code_digest", "data_folder", "describe", "surroundings"]
+__all__ = ["code_digest", "data_folder", "describe", "files_digest", "surroundings"]
 
 _PACKAGES = ("numpy", "scipy", "torch", "auto_LiRPA", "onnxruntime", "torch-pruning")
 
@@ -57,6 +57,16 @@ def code_digest(modules: Iterable[str], within: Iterable[str]) -> str:
             found[name] = _source(name)
             waiting += [other for other in _imported(found[name]) if other.startswith(tuple(within))]
     digest = hashlib.sha256(b"".join(name.encode() + found[name] for name in sorted(found)))
+    return digest.hexdigest()[:12]
+
+
+def files_digest(patterns: Iterable[str]) -> str:
+    """Twelve digits that change with the source of the package's files that match; patterns as "pruning/*.py"."""
+    root = Path(paoding_verify.__file__).parent
+    digest = hashlib.sha256()
+    for pattern in patterns:
+        for path in sorted(root.glob(pattern)):
+            digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -18,11 +18,13 @@ from paoding_verify.errors import ConfigError, SoundnessError
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import decides_like, distance_at_most
 from paoding_verify.evidence.verdict import Verdict
+from paoding_verify.linf import linf_regions
 from paoding_verify.network.evaluate import evaluate
-from paoding_verify.network.graph import Dense, Network, Relu
+from paoding_verify.network.graph import Dense, Network, Relu, Sigmoid
 from paoding_verify.network.load import load_network
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
+from paoding_verify.pruning.prune import prune
 from paoding_verify.regions import Region
 from paoding_verify.task import SearchConfig, Task
 from paoding_verify.vnnlib import read_vnnlib
@@ -283,3 +285,20 @@ def test_weights_in_half_precision_are_decided_over_a_whole_property(data_dir: P
     assert finding.claim.verdict is Verdict.CERTIFIED
     assert finding.claim.method == "input-splitting"
     assert finding.claim.semantics == ("real", "float32")
+
+
+def test_units_that_a_pruned_network_lacks_are_never_split() -> None:
+    folder = Path(__file__).resolve().parents[1] / "examples" / "digits"
+    digits = load_network(folder / "digits_dense.onnx")
+    pruned = prune(digits, target_sparsity=0.5, method="obs", distil=False)
+    boxes = linf_regions(folder / "anchors.npz", eps=0.01, domain=(0, 1), samples=10, seed=0, input_shape=(1, 8, 8))
+    questions = tasks(boxes, "output_distance")
+    findings = compare(digits, pruned.network, questions, SearchConfig(), alignment=pruned.trace.alignment)
+    assert all(finding.claim.bound is not None for finding in findings)
+
+
+def test_without_units_to_split_a_claim_stays_open() -> None:
+    f = chain((4,), Dense(np.eye(4), np.zeros(4)), Sigmoid(), Dense(np.eye(3, 4), np.array([0.0, 0.0, 0.01])))
+    (finding,) = compare(f, perturbed(f, 0, 1e-6), tasks(regions(f, 0.5, 1), "output_distance", 1e-5), SearchConfig())
+    assert finding.claim.verdict is Verdict.UNKNOWN
+    assert "no unit left to split" in finding.claim.reason

@@ -150,6 +150,8 @@ class _Search:
 
         If its best multipliers do not decide such a case, units count that are merely unstable.
         """
+        if not found.scores:
+            return [batch[n] for n in undecided], []
         most = torch.stack([score.amax(1) for score in found.scores.values()]).amax(0)
         split = [n for n in undecided if most[n] > (0.0 if batch[n].solved else _COST)]
         return [batch[n] for n in undecided if n not in split], split

@@ -85,6 +85,12 @@ class CaseBounder:
                 self._linear[index] = TorchLinear(node, self.program.shapes[step.inputs[0]], step.shape, torch.float64)
             elif isinstance(step.op, (Relu, LeakyRelu)) and step.inputs[0] > 0:
                 self.units[index] = int(np.prod(step.shape))
+        self.kept = {
+            k: torch.as_tensor(np.isin(np.arange(count), self.program.steps[k].kept)).to(torch.float64)
+            for k, count in self.units.items()
+            if self.program.steps[k].kept is not None
+        }
+        """Steps of twins -> 1 for units that the network has, 0 for the others. Shapes: (units,)."""
         self._charge = [_flat(value.charge) for value in state.values]
         self._z = {k: self._ends(self.program.steps[k].inputs[0]) for k in self.units}
         self._lines = {
@@ -234,7 +240,9 @@ class _Walk:
         centre, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
         inputs = self._at[0]
         lower = self._sum + inputs @ centre[0] - inputs.abs() @ radius[0]
-        return CaseBounds(lower, self._scores, inputs.detach(), self._weights)
+        # Units that a network does not have are zero up to rounding: there is nothing to split.
+        scores = {k: score * self._b.kept[k] if k in self._b.kept else score for k, score in self._scores.items()}
+        return CaseBounds(lower, scores, inputs.detach(), self._weights)
 
 
 def _leak(bounder: CaseBounder, index: int) -> float:

@@ -13,7 +13,6 @@ from paoding_verify.equivalence.stages import try_witness
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import distance_at_most
-from paoding_verify.network.graph import LeakyRelu, Relu
 
 __all__ = ["refine_by_relus", "split_relus"]
 
@@ -23,8 +22,6 @@ _SHARE = 0.8
 
 def split_relus(engines: PairEngines, job: PairJob) -> None:
     """Branch and bound on the ReLUs of f and g for one job; settles it if that decides it."""
-    if not any(isinstance(node.op, (Relu, LeakyRelu)) for network in engines.networks for node in network.nodes):
-        return
     config, region = engines.config, job.task.region
     hints = Certificate("differential", alignment=engines.alignment)
     with shared_time([job]):

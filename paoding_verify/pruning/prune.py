@@ -51,7 +51,7 @@ METHODS: Mapping[str, Callable[[PruneProblem], PruneOutcome]] = {
 }
 """What `method` may name besides the `UNSTRUCTURED` methods; each decides what to remove, and how to make up for it."""
 
-_DISTILLED = ("portfolio", "obs")
+_DISTILLED = ("obs",)
 """Methods that end with training on synthetic inputs; a portfolio does so by itself."""
 _KEEP_PLAN = ("portfolio", "magnitude-l1", "magnitude-l2", "srinivas-babu", "srinivas-babu-projection", "random")
 """Methods that take from every layer what the plan says (a portfolio then leaves out members that do not)."""
@@ -93,7 +93,7 @@ def prune(  # noqa: PLR0913 - the whole front door
     Source: arXiv 2204.00783.
     """
     options = options or PruneOptions()
-    _check_options(method, options, step=step, hard_floor=hard_floor, distil=distil)
+    _check_options(method, options, step=step, hard_floor=hard_floor)
     if seed < 0:
         raise ConfigError(f"the seed must be at least 0; got {seed}")
     if method in UNSTRUCTURED:
@@ -135,9 +135,7 @@ def _share_of_units(original: Network, units: UnitMap, target: float, options: P
     return sparsity
 
 
-def _check_options(
-    method: str, options: PruneOptions, *, step: float | None, hard_floor: bool, distil: bool
-) -> None:  # fmt: skip
+def _check_options(method: str, options: PruneOptions, *, step: float | None, hard_floor: bool) -> None:
     """Raises: ConfigError on an unknown method, or on an option that it does not have."""
     if method not in METHODS and method not in UNSTRUCTURED:
         raise ConfigError(f"unknown pruning method {method!r}; choose one of {', '.join([*METHODS, *UNSTRUCTURED])}")
@@ -147,8 +145,6 @@ def _check_options(
         raise ConfigError(f"the step must be a share of a layer's units, above 0 and at most 1; got {step}")
     if hard_floor and method != "paoding":
         raise ConfigError(f"the hard floor belongs to the method paoding; {method} keeps no anchor certified")
-    if not distil and method not in _DISTILLED:
-        raise ConfigError(f"only {' and '.join(_DISTILLED)} end with a distillation; {method} has none to leave out")
     if method in UNSTRUCTURED:
         structured = (options.max_certified_drop, options.eps) != (None, None) or options.repair
         if structured or options.sparsity_of == "macs":
