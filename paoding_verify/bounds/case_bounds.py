@@ -86,9 +86,9 @@ class CaseBounder:
             elif isinstance(step.op, (Relu, LeakyRelu)) and step.inputs[0] > 0:
                 self.units[index] = int(np.prod(step.shape))
         self.kept = {
-            k: torch.as_tensor(np.isin(np.arange(count), self.program.steps[k].kept)).to(torch.float64)
+            k: torch.as_tensor(np.isin(np.arange(count), kept)).to(torch.float64)
             for k, count in self.units.items()
-            if self.program.steps[k].kept is not None
+            if (kept := self.program.steps[k].kept) is not None
         }
         """Steps of twins -> 1 for units that the network has, 0 for the others. Shapes: (units,)."""
         self._charge = [_flat(value.charge) for value in state.values]
