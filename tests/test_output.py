@@ -13,7 +13,7 @@ from paoding_verify.cli.main import main
 from paoding_verify.cli.output import write_whole
 from paoding_verify.errors import ConfigError, EngineError
 from tests.audits import certify_example
-from tests.test_cli import EFFORT, audit, bundle, folder
+from tests.command_lines import EFFORT, audit, bundle, folder
 
 __all__ = ["bundle", "folder"]
 

@@ -16,7 +16,7 @@ import pytest
 
 from paoding_verify.cli.main import main
 from paoding_verify.journal import Journal
-from tests.test_cli import EFFORT, folder
+from tests.command_lines import EFFORT, folder
 from tests.test_keeping import without_times
 
 __all__ = ["folder"]

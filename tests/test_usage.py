@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from paoding_verify.cli.main import main
-from tests.test_cli import EFFORT, ROOT, audit, folder, nan_model
+from tests.command_lines import EFFORT, ROOT, audit, folder, nan_model
 
 __all__ = ["folder"]
 
