@@ -37,10 +37,10 @@ PEERS: Mapping[str, Callable[[Subject, float], Network]] = {"torch-pruning": tor
 NUM_UNLABELLED = 100
 WITH_INPUTS = f"portfolio-{NUM_UNLABELLED}-inputs"
 """The portfolio with so many training inputs, without their labels."""
-SPARSITIES = (0.5, 0.75, 0.25)
-ALSO = {"portfolio": (0.9,), "obs": (0.9,), REFERENCE: (0.9,)}
-"""How far some methods go beyond what all do."""
+SPARSITIES = (0.5, 0.75, 0.25, 0.9)
 ONLY = {WITH_INPUTS: (0.75,)}
+FAR, GO_FAR = 0.9, ("portfolio", "obs", REFERENCE)
+"""From this sparsity on, only these methods are tried."""
 WITHIN = ("paoding_verify.pruning.", "paoding_verify.anchors", "paoding_verify.generators")
 """Modules whose change makes the rows of the methods that import them old."""
 MEASURED_BY = ("quality_measures", "pruning_networks")
@@ -85,9 +85,9 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
     """All rows, those that say most about everything first: a seed after the other."""
     for seed in range(options.seeds):
         for network in options.networks:
-            for sparsity in dict.fromkeys((*options.sparsities, *(() if options.quick else (0.9,)))):
+            for sparsity in options.sparsities:
                 for method in options.methods:
-                    if sparsity in ONLY.get(method, (*options.sparsities, *ALSO.get(method, ()))):
+                    if sparsity in ONLY.get(method, [sparsity]) and (sparsity < FAR or method in GO_FAR):
                         yield Job(network, seed, method, sparsity, options.images)
 
 

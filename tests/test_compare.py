@@ -167,7 +167,9 @@ def test_few_inputs_are_split() -> None:
     check(f, g, task, finding)
 
 
-@pytest.mark.parametrize(("sizes", "radius", "method"), [((2, 12, 12, 3), 0.5, "input"), ((10, 12, 8, 2), 0.1, "relu")])
+@pytest.mark.parametrize(
+    ("sizes", "radius", "method"), [((2, 12, 12, 3), 0.5, "input"), ((12, 24, 24, 3), 0.2, "relu")]
+)
 def test_brackets_are_refined_by_cases(sizes: tuple[int, ...], radius: float, method: str) -> None:
     f = dense_net(5, sizes)
     g = perturbed(f, 6, 0.01)

@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.command_line = shlex.join(["paoding-verify", *(a for a in arguments if not _resumes(args, a))])
     if not args.debug:
         _calm_libraries()
+    # Before any engine is loaded. Sums depend on how many threads share them, and the many small products of bounds
+    # get slower with each: one thread, unless the caller wants more.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         with _stoppable():
             refuse_contradictions(args)

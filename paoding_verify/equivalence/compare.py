@@ -40,8 +40,10 @@ _BATCH = 32
 """Tasks that go through the cascade together."""
 _ALIGNMENT_POINTS = 64
 """Centres, and as many other points, on which units are matched if no alignment is given."""
-_BRACKET_CASES = 128
+_BRACKET_CASES, _BRACKET_BOXES = 32, 128
 """Cases, or sub-boxes, that refining one bracket may create: equal runs take equal steps whatever the clock says."""
+_TIGHT = 1.2
+"""Brackets are left as they are if their ends are no further apart, as a factor."""
 _SPOT_S = 20.0
 """Seconds for one spot check."""
 
@@ -135,12 +137,11 @@ def _run(engines: PairEngines, jobs: list[PairJob], memo: Memo) -> None:
 
 def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob], memo: Memo) -> None:
     """Refines what is worth it, by a number of cases that no clock decides, and lets the checker find the bounds."""
-    num_cases = min(engines.config.max_leaves, _BRACKET_CASES)
     few_features = prod(engines.original.input_shape) <= MAX_FEATURES
+    refine, most = (refine_by_inputs, _BRACKET_BOXES) if few_features else (refine_by_relus, _BRACKET_CASES)
     for job in jobs:
-        if bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
-            refine = refine_by_inputs if few_features else refine_by_relus
-            run_once(memo, "refining", job, partial(refine, engines, job, num_cases))
+        if _TIGHT * bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
+            run_once(memo, "refining", job, partial(refine, engines, job, min(engines.config.max_leaves, most)))
     by_method: dict[str, list[PairJob]] = defaultdict(list)
     for job in jobs:
         hints = job.certificate
