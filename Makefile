@@ -27,9 +27,10 @@ setup: .venv/runtime.stamp
 	$(PIP) --no-deps auto-LiRPA==0.3
 	touch $@
 
+# auto-LiRPA names requirements that are not needed here, and pip would print them as errors.
 .venv/dev.stamp: .venv/runtime.stamp
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'], sep='\n')" > .venv/dev.txt
-	$(PIP) -r .venv/dev.txt
+	$(PIP) --no-warn-conflicts -r .venv/dev.txt
 	touch $@
 
 audit: .venv/runtime.stamp

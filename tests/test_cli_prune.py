@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -103,11 +104,13 @@ def test_a_budget_on_synthetic_anchors_is_told_as_such(
 ) -> None:
     options = ["--max-certified-drop", "0.9", "--anchor-eps", "0.01", "-o", str(tmp_path / "small.onnx")]
     assert prune_quickly(folder, *options) == 0
-    assert "synthetic" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "synthetic" in told.err
+    assert re.search(r"certified at \d+ of \d+ held-out anchors before, at \d+ after; \d+ lost", told.out)
     assert prune_quickly(folder, *options, "--force", "--inputs", str(folder / "many.npz")) == 0
-    told = capsys.readouterr().err
-    assert "synthetic" not in told
-    assert "around that anchor only" in told
+    later = capsys.readouterr().err
+    assert "synthetic" not in later
+    assert "around that anchor only" in later
 
 
 def test_an_interrupted_prune_leaves_nothing_but_its_journal(
@@ -161,6 +164,8 @@ def test_distillation_can_be_left_out_where_there_is_one(
     net, config = str(folder / "net.onnx"), tmp_path / "audit.toml"
     assert main(["audit", net, "--pruned", net, "--no-distill", "-o", str(tmp_path / "out")]) == 2
     assert "--no-distill" in capsys.readouterr().err
+    assert main([*plain, "--force", "--method", "magnitude-l1"]) == 2
+    assert "--no-distill belongs to --method portfolio and obs" in capsys.readouterr().err
     config.write_text("distil = 1\n")
     assert main(["prune", net, "--config", str(config), "--quiet", "-o", out]) == 2
     assert "true or false" in capsys.readouterr().err

@@ -28,6 +28,8 @@ PRUNING = (
     "finetune", "step", "hard_floor", "no_distill",
 )  # fmt: skip
 """Options that say how to prune."""
+DISTILLING = ("portfolio", "obs")
+"""Methods that end with a training on synthetic inputs."""
 WEIGHTS = (".pth", ".pt", ".safetensors")
 """Files that hold weights and no architecture."""
 
@@ -42,6 +44,9 @@ def refuse_contradictions(args: argparse.Namespace) -> None:
     if "pruned" in given and ignored:
         options = ", ".join(map(_option, ignored))
         raise ConfigError(f"with --pruned nothing is pruned, so that {options} would be ignored: leave one of them out")
+    method = getattr(args, "method", None)
+    if "no_distill" in given and method not in (None, *DISTILLING):
+        raise ConfigError(f"--no-distill belongs to --method {' and '.join(DISTILLING)}: leave it out")
     if "vnnlib" in given and given & {"property", "delta"}:
         raise ConfigError("--vnnlib brings its own property: leave out --property and --delta")
     if "vnnlib" in given and given & {"data", "eps", "samples", "domain"}:

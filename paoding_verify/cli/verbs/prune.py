@@ -70,6 +70,12 @@ def run(args: argparse.Namespace) -> int:
             print(f"ended early: {found.trace.stopped}")
         what = "parameters" if found.trace.sparsity_of == "weights" else "units"
         print(f"sparsity {found.trace.sparsity:.1%} of {what}: units {before} -> {after}")
+        if found.trace.held_out:
+            held = found.trace.held_out
+            print(
+                f"certified at {held.num_original} of {held.count} held-out anchors before, at {held.num_pruned} "
+                f"after; {held.num_lost} lost"
+            )
         for candidate in found.trace.candidates:
             chosen = "  (chosen)" if candidate.chosen else ""
             print(f"  {candidate.name}: margins drop by {candidate.signal:.4g}{chosen}")
