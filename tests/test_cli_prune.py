@@ -169,3 +169,11 @@ def test_distillation_can_be_left_out_where_there_is_one(
     config.write_text("distil = 1\n")
     assert main(["prune", net, "--config", str(config), "--quiet", "-o", out]) == 2
     assert "true or false" in capsys.readouterr().err
+
+
+def test_a_pruned_network_is_written_as_onnx_and_nothing_else(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prune_quickly(folder, "-o", str(tmp_path / "small.pth")) == 2
+    assert "ends with .onnx" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

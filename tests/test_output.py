@@ -89,7 +89,7 @@ def test_inputs_are_never_overwritten(folder: Path, tmp_path: Path, capsys: pyte
     ):
         assert main([*command, "--force"]) == 2
         assert "is an input" in capsys.readouterr().err
-    assert main(["prune", str(net), "-o", str(tmp_path / "a"), "--trace", str(tmp_path / "a")]) == 2
+    assert main(["prune", str(net), "-o", str(tmp_path / "a.onnx"), "--trace", str(tmp_path / "a.onnx")]) == 2
     assert (net.read_bytes(), other.read_text()) == (before, "{}")
 
 
@@ -102,7 +102,7 @@ def test_existing_files_are_overwritten_only_by_force(
     result, net = str(bundle / "audit.json"), str(folder / "net.onnx")
     for command in (
         ["render", result, "-o", str(target)],
-        ["prune", net, "-o", str(tmp_path / "p"), "--trace", str(trace)],
+        ["prune", net, "-o", str(tmp_path / "p.onnx"), "--trace", str(trace)],
         ["certify", net, "-o", str(trace), *EFFORT],
     ):
         assert main(command) == 2

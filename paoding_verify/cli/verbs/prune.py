@@ -42,9 +42,12 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.cli.progress import reporting
     from paoding_verify.cli.pruning import prune_as_asked, pruner_inputs, tell_warnings
     from paoding_verify.cli.resuming import journalled
+    from paoding_verify.errors import ConfigError
     from paoding_verify.evidence.codec import dumps
     from paoding_verify.network.onnx_out import shipped_onnx
 
+    if args.output.suffix.lower() != ".onnx":
+        raise ConfigError(f"the pruned network is written as ONNX: name a file that ends with .onnx, not {args.output}")
     config = read_settings(args)
     prepare_files(args, args.output, args.trace)
     original = read_model(args.original, args)

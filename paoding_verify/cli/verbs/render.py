@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     prepare_files(args, args.output)
     text = _drawn(kind, _read(args.result), None if args.baseline is None else _read(args.baseline))
     write_whole({args.output: text.encode()}, force=args.force)
-    print(f"report: {args.output}")
+    print(f"{'report' if kind == 'html' else kind}: {args.output}")
     return 0
 
 
