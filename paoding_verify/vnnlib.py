@@ -43,9 +43,9 @@ def read_vnnlib(
 
     Inputs X_i are numbered row-major over `input_shape`, outputs are Y_j. Every unsafe conjunction of a region is one
     clause: one of its inequalities `row . y + offset <= 0` must fail; weak rows stand for strict ones.
-    Raises: SpecError naming file, line and word; also for inputs without two finite bounds or with strict ones, conditions that relate
-    several inputs or inputs with outputs, numbers of variables that differ from the network's, and input conditions
-    that no input meets.
+    Raises: SpecError naming file, line and word; also for inputs without two finite bounds or with strict ones, for
+    conditions that relate several inputs or inputs with outputs, numbers of variables that differ from the network's,
+    and input conditions that no input meets.
     """
     path, limits = Path(path), limits or SpecLimits()
     variables: set[str] = set()
@@ -180,7 +180,9 @@ def _property(cases: Sequence[Sequence[Linear]], num_outputs: int) -> Property:
         of_case = [_row(linear, num_outputs) for linear in case] or [((0.0,) * num_outputs, -1.0)]
         clauses.append(tuple(range(len(rows), len(rows) + len(of_case))))
         rows += of_case
-    return Property(np.array([row for row, _ in rows]), np.array([offset for _, offset in rows]), tuple(clauses), weak=tuple(weak))
+    return Property(
+        np.array([row for row, _ in rows]), np.array([offset for _, offset in rows]), tuple(clauses), weak=tuple(weak)
+    )
 
 
 def _row(linear: Linear, num_outputs: int) -> tuple[tuple[float, ...], float]:

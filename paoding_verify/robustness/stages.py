@@ -20,6 +20,7 @@ from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import stack_boxes
 from paoding_verify.robustness.input_splitting import BATCH, MAX_FEATURES
 from paoding_verify.robustness.job import Job, shared_time
+from paoding_verify.settled import Judge
 from paoding_verify.task import SearchConfig
 from paoding_verify.witness import find_witness
 
@@ -41,6 +42,11 @@ class Engines:
 
     network: Network
     config: SearchConfig
+
+    @property
+    def judge(self) -> Judge:
+        """What decides whether a kept claim counts."""
+        return Judge((self.network,), self.config.semantics)
 
     @cached_property
     def program(self) -> OnnxProgram:
