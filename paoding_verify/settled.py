@@ -3,83 +3,148 @@
 Batches of claims go through a cascade together, and what one of them gets may depend, in its last bits, on the others.
 So a batch is kept as a whole when it is settled; of a batch that was interrupted the common, quick stages are repeated,
 and what single claims got from the long ones is kept claim by claim.
+
+Nothing is CERTIFIED or VIOLATED because a file says so: what was kept is proved again by the checker, or replayed, on
+the networks and boxes of this run, before it counts. What that does not bear out is settled anew, as if it had not been
+kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, get_type_hints
 
+from paoding_verify.checker.claims import Setting, prove_claims
+from paoding_verify.checker.replay import replay
 from paoding_verify.errors import DataError, JournalError
-from paoding_verify.evidence.claim import Finding
+from paoding_verify.evidence.claim import Claim, Finding
 from paoding_verify.evidence.codec import from_plain, to_plain
+from paoding_verify.evidence.property import Property, distance_at_most
+from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.memo import Memo
+from paoding_verify.network.graph import Network
 from paoding_verify.task import Task
 
-__all__ = ["Settling", "keep_finding", "run_batch", "run_once"]
+__all__ = ["Judge", "Settling", "keep_finding", "run_batch", "run_once"]
 
-_GIVEN = ("task", "prop")
+_GIVEN = ("task", "prop", "bracket")
 """Fields of a job that are its question and never change."""
+_ROOM = 1e-6
+"""Share of a proved margin by which another order of summation may prove less; audits state that much less, too."""
 
 
 class Settling(Protocol):
     """A claim on its way through a cascade: a dataclass whose fields, but for the question, have plain values."""
 
     task: Task
+    prop: Property
     finding: Finding | None
 
 
-def run_batch(memo: Memo, jobs: Sequence[Settling], work: Callable[[], None]) -> None:
-    """Gives every claim of a batch its finding: the one that was kept, else the one from `work`, kept from now on.
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Proves again, or replays, what was kept of claims about these networks."""
+
+    networks: tuple[Network, ...]
+    semantics: tuple[str, ...]
+    """Arithmetics in which a claim must be proved to be CERTIFIED."""
+
+    def confirms(self, jobs: Sequence[Settling], findings: Sequence[Finding]) -> bool:
+        """Whether every finding answers its job's question, and every verdict of CERTIFIED or VIOLATED holds."""
+        certified: list[tuple[Claim, Setting]] = []
+        certificates = {}
+        for job, finding in zip(jobs, findings, strict=True):
+            claim, prop = finding.claim, self._property(job, finding.claim)
+            if prop is None or not _answers(claim, job.task):
+                return False
+            setting = Setting(self.networks, prop, job.task.region.lower, job.task.region.upper)
+            if claim.verdict is Verdict.VIOLATED:
+                if not claim.rechecked or claim.semantics or replay(claim, setting)[0] != "reproved":
+                    return False
+            elif claim.verdict is Verdict.CERTIFIED:
+                if finding.certificate is None or claim.witness is not None or claim.semantics != self.semantics:
+                    return False
+                less = claim.bound * (1 - _ROOM) if claim.bound is not None and prop is job.prop else claim.bound
+                certified.append((replace(claim, bound=less), setting))
+                certificates[claim.id] = finding.certificate
+            elif claim.verdict is None or claim.rechecked or claim.semantics or claim.witness is not None:
+                return False
+        return not any(prove_claims([c for c, _ in certified], [s for _, s in certified], certificates))
+
+    def _property(self, job: Settling, claim: Claim) -> Property | None:
+        """What the claim states about its region, a bracket that |f - g| stays below its bound; None: nothing."""
+        if claim.kind != "output_distance" or claim.delta is not None or claim.verdict is Verdict.UNKNOWN:
+            return job.prop
+        if claim.verdict is not Verdict.CERTIFIED or claim.bound is None or claim.bound < 0:
+            return None
+        return distance_at_most(claim.bound, self.networks[0].num_outputs)
+
+
+def _answers(claim: Claim, task: Task) -> bool:
+    """Whether a claim is about what the task asks."""
+    region = task.region
+    asked = (task.id, task.kind, task.subject, region.id, region.eps, region.label, task.delta, task.parameter)
+    told = (claim.id, claim.kind, claim.subject, claim.region, claim.eps, claim.label, claim.delta, claim.parameter)
+    return asked == told
+
+
+def run_batch(memo: Memo, judge: Judge, jobs: Sequence[Settling], work: Callable[[], None]) -> None:
+    """Gives every claim of a batch its finding: the one that was kept, if the judge confirms those of the batch, else
+    the one from `work`, kept from now on.
 
     Raises: JournalError if what was kept does not answer these claims.
     """
     names = "\n".join(job.task.id for job in jobs)
     key = f"claims {hashlib.sha256(names.encode('utf-8', 'surrogatepass')).hexdigest()}"
     known = memo.recall(key)
-    if known is None:
-        work()
-        memo.store(key, {"findings": [to_plain(job.finding) for job in jobs]})
-        return
-    findings = _read(tuple[Finding, ...], known.get("findings"))
-    if [finding.claim.id for finding in findings] != [job.task.id for job in jobs]:
-        raise JournalError("the journal holds findings about other claims than these: begin anew with --force")
-    for job, finding in zip(jobs, findings, strict=True):
-        job.finding = finding
+    if known is not None:
+        findings = _read(tuple[Finding, ...], known.get("findings"))
+        if [finding.claim.id for finding in findings] != [job.task.id for job in jobs]:
+            raise JournalError("the journal holds findings about other claims than these: begin anew with --force")
+        if judge.confirms(jobs, findings):
+            for job, finding in zip(jobs, findings, strict=True):
+                job.finding = finding
+            return
+    work()
+    memo.store(key, {"findings": [to_plain(job.finding) for job in jobs]})
 
 
-def run_once(memo: Memo, stage: str, job: Settling, work: Callable[[], None]) -> None:
-    """Takes one claim through a long stage: to where it was kept, else by `work`, and kept from now on.
+def run_once(memo: Memo, judge: Judge, stage: str, job: Settling, work: Callable[[], None]) -> None:
+    """Takes one claim through a long stage: to where it was kept, if the judge confirms a finding that it has there,
+    else by `work`, and kept from now on.
 
     Raises: JournalError if what was kept is damaged.
     """
     key = f"{stage} {job.task.id}"
     known, kinds = memo.recall(key), get_type_hints(type(job))
     names = [item.name for item in fields(job) if item.name not in _GIVEN]  # type: ignore[arg-type]
-    if known is None:
-        work()
-        values = {name: getattr(job, name) for name in names}
-        memo.store(key, {name: v if isinstance(v, float) else to_plain(v) for name, v in values.items()})
-        return
-    for name in names:
-        value = known.get(name)
+    if known is not None:
         # Margins may be infinite here, which plain data never are.
-        is_number = type(value) is float and kinds[name] is float
-        setattr(job, name, value if is_number else _read(kinds[name], value))
+        numbers = {name for name in names if type(known.get(name)) is float and kinds[name] is float}
+        state = {name: known[name] if name in numbers else _read(kinds[name], known.get(name)) for name in names}
+        if state["finding"] is None or judge.confirms([job], [state["finding"]]):
+            for name, value in state.items():
+                setattr(job, name, value)
+            return
+    work()
+    values = {name: getattr(job, name) for name in names}
+    memo.store(key, {name: v if isinstance(v, float) else to_plain(v) for name, v in values.items()})
 
 
 def keep_finding(memo: Memo, stage: str, finding: Finding, work: Callable[[], Finding]) -> Finding:
-    """What a stage that looks at a settled claim again makes of it: as it was kept, else by `work`, kept from now on.
+    """The finding with what a solver says of it: as it was kept, else from `work`, kept from now on. Of what was kept
+    nothing but the solver's word is taken.
 
     Raises: JournalError if what was kept is damaged.
     """
     key = f"{stage} {finding.claim.id}"
     known = memo.recall(key)
     if known is not None:
-        again: Finding = _read(Finding, known.get("finding"))
-        return again
+        told: Claim = _read(Finding, known.get("finding")).claim
+        claim = replace(finding.claim, smt=told.smt, smt_scale=told.smt_scale, smt_sampled=told.smt_sampled)
+        return replace(finding, claim=claim)
     found = work()
     memo.store(key, {"finding": to_plain(found)})
     return found

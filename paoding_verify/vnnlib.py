@@ -6,8 +6,8 @@ with the same input box make up one region, and the property of that region excl
 Rounding. Decimal bounds are seldom float64 numbers. Boxes are rounded outward and thresholds towards the stronger
 property, each by less than one ulp of float64, so that a proof holds for the specification as it is written. A witness
 is judged on the same rounded box and property: certified and violated exclude each other, and a witness may miss the
-written bounds by less than one ulp (the VNN-COMP rules allow 1e-4). Strict inequalities of the unsafe set count as
-non-strict, as in those rules.
+written bounds by less than one ulp (the VNN-COMP rules allow 1e-4). A strict inequality of outputs is proved to fail on
+its boundary too, and no witness counts that lies there. Boxes are closed: a strict bound of an input is not read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from paoding_verify.errors import SpecError
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Shape
 from paoding_verify.regions import Region
-from paoding_verify.vnnlib_formula import CONSTANT, Linear, conjunction, disjuncts
+from paoding_verify.vnnlib_formula import CONSTANT, STRICT, Linear, conjunction, disjuncts, variables_of
 from paoding_verify.vnnlib_syntax import Form, SpecLimits, read_forms
 
 __all__ = ["SpecLimits", "questions_of", "read_vnnlib", "write_witness"]
@@ -42,10 +42,10 @@ def read_vnnlib(
     """Pairs such that the unsafe set is empty if every property holds on its region; rounding as the module says.
 
     Inputs X_i are numbered row-major over `input_shape`, outputs are Y_j. Every unsafe conjunction of a region is one
-    clause: one of its inequalities `row . y + offset <= 0` must fail.
-    Raises: SpecError naming file, line and word; also for inputs without two finite bounds, conditions that relate
-    several inputs or inputs with outputs, numbers of variables that differ from the network's, and input conditions
-    that no input meets.
+    clause: one of its inequalities `row . y + offset <= 0` must fail; weak rows stand for strict ones.
+    Raises: SpecError naming file, line and word; also for inputs without two finite bounds or with strict ones, for
+    conditions that relate several inputs or inputs with outputs, numbers of variables that differ from the network's,
+    and input conditions that no input meets.
     """
     path, limits = Path(path), limits or SpecLimits()
     variables: set[str] = set()
@@ -132,9 +132,9 @@ def _split(case: Sequence[Linear], start: Box) -> tuple[Box | None, list[Linear]
     box: Box = {}
     outputs: list[Linear] = []
     for linear in case:
-        names = [name for name in linear if name != CONSTANT]
+        names = variables_of(linear)
         if not names:
-            if linear[CONSTANT] > 0:
+            if linear[CONSTANT] > 0 or (linear[CONSTANT] == 0 and STRICT in linear):
                 return None, []
         elif all(name[0] == "Y" for name in names):
             outputs.append(linear)
@@ -142,6 +142,8 @@ def _split(case: Sequence[Linear], start: Box) -> tuple[Box | None, list[Linear]
             raise SpecError(f"a condition relates {', '.join(sorted(names)[:4])}: only boxes of inputs are handled")
         else:
             (name,) = names
+            if STRICT in linear:
+                raise SpecError(f"a bound of {name} is strict; boxes are closed: write <= or >=")
             old = box.get(name, start.get(name, (None, None)))
             new = _narrow(old, linear[name], -linear[CONSTANT] / linear[name])
             if new[0] is not None and new[1] is not None and new[0] > new[1]:
@@ -172,11 +174,15 @@ def _property(cases: Sequence[Sequence[Linear]], num_outputs: int) -> Property:
     """Excludes every case. A case without conditions on outputs is unsafe at every input: its row is never positive."""
     rows: list[tuple[tuple[float, ...], float]] = []
     clauses = []
+    weak: list[int] = []
     for case in cases:
+        weak += [len(rows) + k for k, linear in enumerate(case) if STRICT in linear]
         of_case = [_row(linear, num_outputs) for linear in case] or [((0.0,) * num_outputs, -1.0)]
         clauses.append(tuple(range(len(rows), len(rows) + len(of_case))))
         rows += of_case
-    return Property(np.array([row for row, _ in rows]), np.array([offset for _, offset in rows]), tuple(clauses))
+    return Property(
+        np.array([row for row, _ in rows]), np.array([offset for _, offset in rows]), tuple(clauses), weak=tuple(weak)
+    )
 
 
 def _row(linear: Linear, num_outputs: int) -> tuple[tuple[float, ...], float]:

@@ -10,13 +10,15 @@ from itertools import chain, product
 from paoding_verify.errors import SpecError
 from paoding_verify.vnnlib_syntax import Form, SpecLimits
 
-__all__ = ["CONSTANT", "Linear", "disjuncts"]
+__all__ = ["CONSTANT", "STRICT", "Linear", "disjuncts", "variables_of"]
 
 CONSTANT = ""
 """Key of the constant term of a linear expression; no variable has the empty name."""
+STRICT = "<"
+"""Key that an inequality has if it is strict; nor has any variable this name."""
 Linear = dict[str, Fraction]
 """Coefficients by variable name, none of them zero, and the constant term under CONSTANT (always there). Read as an
-inequality it says that the expression is at most 0.
+inequality it says that the expression is at most 0, with STRICT that it is less.
 """
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE]([+-]?[0-9]+))?")
 MAX_DIGITS, MAX_EXPONENT, MAX_BITS = 1000, 1000, 20_000
@@ -24,7 +26,7 @@ MAX_DIGITS, MAX_EXPONENT, MAX_BITS = 1000, 1000, 20_000
 
 
 def disjuncts(form: Form, variables: Set[str], limits: SpecLimits) -> list[list[Linear]]:
-    """The formula as a list of conjunctions of inequalities `expression <= 0`; strict ones count as non-strict.
+    """The formula as a list of conjunctions of inequalities `expression <= 0` or `expression < 0`.
 
     Raises: SpecError for operators other than and, or, <=, >=, <, >, +, -, *, undeclared variables, products of
     variables, or a normal form beyond the limits.
@@ -41,7 +43,13 @@ def disjuncts(form: Form, variables: Set[str], limits: SpecLimits) -> list[list[
     if head not in ("<=", "<", ">=", ">") or len(arguments) != 2:
         raise SpecError(f"{_show(form)} is no condition: expected and, or, or one of <= >= < > between two terms")
     left, right = (_linear(term, variables) for term in arguments)
-    return [[_sum([left, _scaled(right, -1)] if head[0] == "<" else [right, _scaled(left, -1)])]]
+    linear = _sum([left, _scaled(right, -1)] if head[0] == "<" else [right, _scaled(left, -1)])
+    return [[linear if head[1:] else {**linear, STRICT: Fraction(1)}]]
+
+
+def variables_of(linear: Linear) -> list[str]:
+    """The variables that an inequality is about."""
+    return [name for name in linear if name not in (CONSTANT, STRICT)]
 
 
 def conjunction(parts: Sequence[list[list[Linear]]], limits: SpecLimits) -> list[list[Linear]]:

@@ -21,7 +21,7 @@ from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
 from paoding_verify.vnnlib import questions_of
-from paoding_verify.vnnlib_formula import CONSTANT, Linear, disjuncts
+from paoding_verify.vnnlib_formula import CONSTANT, STRICT, Linear, disjuncts, variables_of
 from paoding_verify.vnnlib_syntax import Form, SpecLimits, read_forms
 
 __all__ = ["read_pair_vnnlib"]
@@ -216,7 +216,7 @@ def _with_common_inputs(
     for line, part in asserted:
         changed = [[_merged(linear, shift) for linear in case] for case in part]
         for linear in (linear for case in changed for linear in case):
-            names = [name for name in linear if name != CONSTANT]
+            names = variables_of(linear)
             if any(name[0] == "X" for name in names) and len(names) > 1:
                 raise SpecError(
                     f"{source}, line {line}: a condition relates several inputs, or inputs with outputs: only boxes of "
@@ -228,8 +228,8 @@ def _with_common_inputs(
 
 def _tie(linear: Linear) -> tuple[str, str] | None:
     """(a, b) if the inequality says a <= b for an input of each network."""
-    names = sorted((name for name in linear if name != CONSTANT), key=lambda name: linear[name], reverse=True)
-    if len(names) != 2 or linear[CONSTANT] != 0 or linear[names[0]] != -linear[names[1]]:
+    names = sorted(variables_of(linear), key=lambda name: linear[name], reverse=True)
+    if STRICT in linear or len(names) != 2 or linear[CONSTANT] != 0 or linear[names[0]] != -linear[names[1]]:
         return None
     return (names[0], names[1]) if {name[0] for name in names} == {"X", "U"} else None
 

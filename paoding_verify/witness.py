@@ -36,7 +36,8 @@ def replay_witness(
 ) -> Witness | None:
     """A witness only if the float32 point lies in the box and the property's margin on the programs' outputs is <= 0.
 
-    Zero tolerance on both sides; a tie counts as a violation, since a property needs strict inequalities.
+    Zero tolerance on both sides; a tie counts, since a property needs strict inequalities. Whether it breaks the
+    property too, where the two differ, `evidence.property.broken_by` tells.
     Shapes: point (*input_shape); one program, or two for a pair.
     """
     if point.dtype != np.float32 or not region.contains(point):

@@ -166,6 +166,17 @@ def test_memory_that_runs_out_costs_one_answer() -> None:
     assert "ended early" in answer.reason
 
 
+def test_a_process_that_starts_too_late_costs_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    f, g, box, largest = small_pair(1)
+    question = asked(f, g, box, distance_at_most(largest * 1.05, 2))
+    with SolverProcess() as process:
+        monkeypatch.setattr("paoding_verify.equivalence.isolated._START_S", 0.0)
+        (answer,) = process.ask("milp", question, 30.0)
+        assert (answer.status, answer.points) == ("undecided", ())
+        monkeypatch.undo()
+        assert {again.status for again in process.ask("milp", question, 30.0)} == {"none"}
+
+
 def test_a_killed_process_costs_one_answer() -> None:
     f, g, box, largest = small_pair(1)
     question = asked(f, g, box, distance_at_most(largest * 1.05, 2))

@@ -72,6 +72,18 @@ def test_a_threshold_or_a_label_makes_another_claim():
     assert find_changes(now, earlier).compared == 0
 
 
+def test_another_parameter_makes_another_claim():
+    example = compare_example()
+    asked, weaker = (
+        replace(
+            example, claims=tuple(replace(c, kind="top1_confident", parameter=p, verdict=v) for c in example.claims[:1])
+        )
+        for p, v in ((0.5, Verdict.UNKNOWN), (0.99, Verdict.CERTIFIED))
+    )
+    changes = find_changes(weaker, asked)
+    assert (changes.compared, changes.only_before, changes.only_now, changes.gained) == (0, 1, 1, ())
+
+
 def test_two_claims_about_one_box_are_compared_in_their_order():
     earlier = audit_example(Outcome.PASS, (0.01,), 4)
     first = replace(earlier.claims[0], verdict=Verdict.CERTIFIED)

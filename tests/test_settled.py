@@ -14,6 +14,9 @@ from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.auditing.run import audit, compare_models
 from paoding_verify.auditing.settle import settle
 from paoding_verify.errors import JournalError
+from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.evidence.claim import Finding, Witness
+from paoding_verify.evidence.codec import from_plain, to_plain
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.memo import FORGETFUL, Memo
@@ -133,3 +136,62 @@ def test_states_survive_json() -> None:
     certify(network, tasks, FAST, memo=notes)
     for record in notes.records.values():
         assert json.loads(json.dumps(record)) == record
+
+
+def forged(plain: Any, point: np.ndarray, how: str) -> Any:
+    """A kept finding that says more than is true."""
+    finding = from_plain(Finding, plain, "finding")
+    proved = {"verdict": Verdict.CERTIFIED, "rechecked": True, "semantics": ("real", "float32"), "reason": ""}
+    witness = Witness(tuple(map(float, point.ravel())), (0.0, 1.0, 0.0, 0.0), None)
+    changes: dict[str, dict[str, Any]] = {
+        "certified": {**proved, "bound": 0.5, "attack": None, "witness": None},
+        "violated": {"verdict": Verdict.VIOLATED, "semantics": (), "bound": None, "witness": witness},
+        "bound": {"bound": 2.0 * (finding.claim.bound or 1.0)},
+        "eps": {"eps": 9.0},
+    }
+    certificate = None if how == "violated" else finding.certificate or Certificate("crown")
+    return to_plain(Finding(replace(finding.claim, **changes[how]), certificate))
+
+
+@pytest.mark.parametrize("how", ["certified", "violated", "bound", "eps"])
+def test_what_a_journal_says_counts_only_if_the_checker_confirms_it(how: str) -> None:
+    network = dense_net(3)
+    tasks = tasks_around(network, [0.01, 5.0])
+    notes, clean = Notes(), certify(network, tasks, FAST)
+    assert [f.claim.verdict for f in clean] == [Verdict.CERTIFIED, Verdict.VIOLATED]
+    certify(network, tasks, FAST, memo=notes)
+    (key,) = (key for key in notes.records if key.startswith("claims "))
+    kept = list(notes.records[key]["findings"])
+    number = 1 if how == "certified" else 0
+    kept[number] = forged(kept[number], tasks[number].region.centre, how)
+    notes.records[key] = {"findings": kept}
+    found = certify(network, tasks, FAST, memo=notes)
+    assert [strip(f.claim) for f in found] == [strip(f.claim) for f in clean]
+
+
+def test_a_forged_finding_of_a_long_stage_is_not_believed() -> None:
+    notes, (network, tasks) = Notes(), hard()
+    clean = certify(network, tasks, FAST, memo=notes)
+    stages = {key: record for key, record in notes.records.items() if record.get("finding") and "splitting" in key}
+    assert stages
+    point = tasks[0].region.centre
+    notes.records = {key: {**r, "finding": forged(r["finding"], point, "bound")} for key, r in stages.items()}
+    found = certify(network, tasks, FAST, memo=notes)
+    assert [strip(f.claim) for f in found] == [strip(f.claim) for f in clean]
+
+
+def test_a_forged_bracket_and_a_forged_word_of_the_solver_are_not_believed() -> None:
+    notes, pair, boxes = Notes(), similar(), regions(2, 0.05)
+    config = AuditConfig(search=FAST)
+    clean = compare_models(*pair, boxes, config=config, memo=notes)
+    for key, record in list(notes.records.items()):
+        if key.startswith("claims "):
+            found = [from_plain(Finding, f, key) for f in record["findings"]]
+            if found[0].claim.kind == "output_distance":
+                found = [replace(f, claim=replace(f.claim, bound=(f.claim.bound or 1.0) / 4)) for f in found]
+                notes.records[key] = {"findings": to_plain(found)}
+        elif key.startswith("spot check "):
+            one = from_plain(Finding, record["finding"], key)
+            notes.records[key] = {"finding": to_plain(replace(one, claim=replace(one.claim, bound=1e-9, region="r9")))}
+    again = compare_models(*pair, boxes, config=config, memo=notes)
+    assert [strip(c) for c in again.claims] == [strip(c) for c in clean.claims]

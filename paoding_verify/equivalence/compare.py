@@ -89,7 +89,7 @@ def _settled(engines: PairEngines, jobs: Sequence[PairJob], memo: Memo, progress
     for group in groups.values():
         for start in range(0, len(group), _BATCH):
             batch = group[start : start + _BATCH]
-            run_batch(memo, batch, partial(_run, engines, batch, memo))
+            run_batch(memo, engines.judge, batch, partial(_run, engines, batch, memo))
             for job in batch:
                 done += 1
                 if progress is not None:
@@ -126,12 +126,12 @@ def _run(engines: PairEngines, jobs: list[PairJob], memo: Memo) -> None:
     for job in open_jobs(jobs, config):
         if prod(engines.original.input_shape) <= MAX_FEATURES:
             method = "input-splitting"
-            run_once(memo, method, job, partial(split_inputs, engines, job))
+            run_once(memo, engines.judge, method, job, partial(split_inputs, engines, job))
         if job.finding is None and job.spent_s < config.timeout_s:
             method = "relu-splitting"
-            run_once(memo, method, job, partial(split_relus, engines, job))
+            run_once(memo, engines.judge, method, job, partial(split_relus, engines, job))
         if job.finding is None and job.spent_s < config.timeout_s:
-            run_once(memo, "solvers", job, partial(ask_solvers, engines, job))
+            run_once(memo, engines.judge, "solvers", job, partial(ask_solvers, engines, job))
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 
@@ -141,7 +141,8 @@ def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob], memo: Memo) 
     refine, most = (refine_by_inputs, _BRACKET_BOXES) if few_features else (refine_by_relus, _BRACKET_CASES)
     for job in jobs:
         if _TIGHT * bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
-            run_once(memo, "refining", job, partial(refine, engines, job, min(engines.config.max_leaves, most)))
+            cases = min(engines.config.max_leaves, most)
+            run_once(memo, engines.judge, "refining", job, partial(refine, engines, job, cases))
     by_method: dict[str, list[PairJob]] = defaultdict(list)
     for job in jobs:
         hints = job.certificate

@@ -17,6 +17,7 @@ from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
+from paoding_verify.settled import Judge
 from paoding_verify.task import SearchConfig
 
 __all__ = ["PairEngines"]
@@ -37,6 +38,11 @@ class PairEngines:
     def networks(self) -> tuple[Network, Network]:
         """The two networks, f first."""
         return self.original, self.pruned
+
+    @property
+    def judge(self) -> Judge:
+        """What decides whether a kept claim counts."""
+        return Judge(self.networks, self.config.semantics)
 
     @cached_property
     def programs(self) -> tuple[OnnxProgram, OnnxProgram]:

@@ -84,7 +84,8 @@ class SolverProcess:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
             )  # fmt: skip
-            self._line(self._process, _START_S)
+            if self._line(self._process, _START_S) != b"\n":
+                raise BrokenPipeError  # else its late greeting would pass for an answer
         return self._process
 
     @staticmethod

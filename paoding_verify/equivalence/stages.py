@@ -71,6 +71,8 @@ def try_witness(engines: PairEngines, job: PairJob, point: Float32Array, method:
         job.violated(method, witness)
     else:
         job.limit = "an attack found tied outputs, no different decision"
+        if job.prop.weak:
+            job.limit = "an attack found a point on the boundary of what is unsafe, and none beyond"
         if job.task.parameter is not None:
             job.limit = "an attack found a point where the property fails, but not clearly enough to refute it"
 

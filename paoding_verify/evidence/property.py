@@ -6,7 +6,8 @@ region if at every point of it every clause has a row that is positive. A suffic
 whose lower bound is positive.
 
 Where a property fails without being false (at ties, or between two linear limits of a condition that is not linear),
-`refuting` says in the same form what refutes it: every one of these clauses has a positive row.
+`refuting` says in the same form what refutes it: every one of these clauses has a positive row. A specification whose
+unsafe set has strict inequalities names their rows `weak`: proved is as much as ever, refuted only what lies beyond.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ class Property:
     clauses: Clauses
     """Row numbers; each clause needs one positive row at every point."""
     refuting: Clauses = ()
-    """Outputs break the property if each of these clauses has a positive row; none: if the margin is at most 0."""
+    """Outputs break the property if each of these clauses has a positive row; none: if some clause has only rows that
+    fail, which are those of at most 0."""
+    weak: tuple[int, ...] = ()
+    """Rows that fail below 0 alone, and not at 0; they matter to what breaks the property and to nothing else."""
 
     def __post_init__(self) -> None:
         if self.rows.ndim != 2 or self.offsets.shape != (len(self.rows),):
@@ -61,6 +65,8 @@ class Property:
         named = (*self.clauses, *self.refuting)
         if not self.clauses or any(not c or min(c) < 0 or max(c) >= len(self.rows) for c in named):
             raise InputError("every clause of a property must name at least one of its rows")
+        if self.weak and not 0 <= min(self.weak) <= max(self.weak) < len(self.rows):
+            raise InputError("the weak rows of a property must be among its rows")
 
     def values(self, outputs: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Row values at given outputs, in float64. Shapes: (N, outputs) -> (N, R)."""
@@ -78,6 +84,12 @@ class Property:
             np.maximum(largest, values[:, column], out=largest)
         return np.asarray(largest.min(axis=1))
 
+    def fails(self, negative: npt.NDArray[np.bool_], zero: npt.NDArray[np.bool_]) -> bool:
+        """Whether all rows of some clause fail, given which rows are negative and which are 0. Shapes: (R,)."""
+        failed = negative | zero
+        failed[list(self.weak)] = negative[list(self.weak)]
+        return bool(failed[self._table].all(axis=1).any())
+
     @cached_property
     def _table(self) -> npt.NDArray[np.intp]:
         return padded(self.clauses)
@@ -90,17 +102,18 @@ class PropertyRecord:
     rows: tuple[tuple[float, ...], ...]
     offsets: tuple[float, ...]
     clauses: tuple[tuple[int, ...], ...]
+    weak: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, prop: Property) -> PropertyRecord:
         """The record of a property."""
-        return cls(tuple(map(tuple, prop.rows.tolist())), tuple(prop.offsets.tolist()), prop.clauses)
+        return cls(tuple(map(tuple, prop.rows.tolist())), tuple(prop.offsets.tolist()), prop.clauses, prop.weak)
 
     def property(self) -> Property:
         """The property of the record. Raises: InputError if rows, offsets and clauses do not fit together."""
         if len({len(row) for row in self.rows}) != 1:
             raise InputError("the rows of a property differ in length, or there is none")
-        return Property(np.array(self.rows), np.array(self.offsets), self.clauses)
+        return Property(np.array(self.rows), np.array(self.offsets), self.clauses, weak=self.weak)
 
 
 def exact_margin(prop: Property, outputs: Sequence[float | Fraction]) -> Fraction:
@@ -111,14 +124,16 @@ def exact_margin(prop: Property, outputs: Sequence[float | Fraction]) -> Fractio
 def broken_by(prop: Property, outputs: Sequence[float | Fraction]) -> bool:
     """Whether outputs break a property, told exactly; a tie alone does not break top-1 equivalence."""
     values = _exact_values(prop, outputs)
-    return _least(values, prop.refuting) > 0 if prop.refuting else _least(values, prop.clauses) <= 0
+    if prop.refuting:
+        return _least(values, prop.refuting) > 0
+    return prop.fails(np.array([value < 0 for value in values]), np.array([value == 0 for value in values]))
 
 
 def surely_broken(prop: Property, lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]) -> bool:
     """Whether all outputs for which the rows lie in [lower, upper] break the property. Shapes: (R,)."""
     if prop.refuting:
         return bool((lower[padded(prop.refuting)].max(axis=1) > 0).all())
-    return bool((upper[padded(prop.clauses)].max(axis=1) <= 0).any())
+    return prop.fails(upper < 0, upper == 0)
 
 
 def _exact_values(prop: Property, outputs: Sequence[float | Fraction]) -> list[Fraction]:

@@ -15,8 +15,8 @@ from paoding_verify.report.wording import subject_name
 
 __all__ = ["Change", "Changes", "ModelChange", "find_changes"]
 
-Key = tuple[str, str, str, int | None, float | None, int]
-"""Subject, kind, digest of the box, label, delta, and which of several such claims."""
+Key = tuple[str, str, str, int | None, float | None, float | None, int]
+"""Subject, kind, digest of the box, label, delta, parameter, and which of several such claims."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def _by_key(result: AuditResult) -> dict[Key, Claim]:
     seen: Counter[tuple[object, ...]] = Counter()
     found: dict[Key, Claim] = {}
     for claim in result.claims:
-        about = (claim.subject, claim.kind, boxes.get(claim.region, claim.region), claim.label, claim.delta)
+        box = boxes.get(claim.region, claim.region)
+        about = (claim.subject, claim.kind, box, claim.label, claim.delta, claim.parameter)
         found[*about, seen[about]] = claim
         seen[about] += 1
     return found

@@ -93,7 +93,7 @@ def _specification(claim: Claim, prop: Property, box: Box) -> str:
     lines += [f"(declare-const Y_{k} Real)" for k in range(prop.rows.shape[1])]
     for k, (low, high) in enumerate(zip(lower, upper, strict=True)):
         lines += [f"(assert (>= X_{k} {_exact(low)}))", f"(assert (<= X_{k} {_exact(high)}))"]
-    cases = [[_at_most_zero(prop.rows[r], prop.offsets[r]) for r in clause] for clause in prop.clauses]
+    cases = [[_failing(prop.rows[r], prop.offsets[r], r in prop.weak) for r in clause] for clause in prop.clauses]
     if len(cases) == 1:
         lines += [f"(assert {condition})" for condition in cases[0]]
     else:
@@ -101,14 +101,14 @@ def _specification(claim: Claim, prop: Property, box: Box) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _at_most_zero(row: npt.NDArray[np.float64], offset: float) -> str:
-    """row . y + offset <= 0."""
-    used = np.flatnonzero(row)
+def _failing(row: npt.NDArray[np.float64], offset: float, weak: bool) -> str:
+    """row . y + offset <= 0, of a weak row < 0."""
+    used, less = np.flatnonzero(row), "<" if weak else "<="
     if offset == 0 and sorted(row[used]) == [-1.0, 1.0]:
-        return f"(<= Y_{np.argmax(row)} Y_{np.argmin(row)})"
+        return f"({less} Y_{np.argmax(row)} Y_{np.argmin(row)})"
     terms = [f"(* {_exact(row[k])} Y_{k})" for k in used] or ["(* 0 Y_0)"]
     left = terms[0] if len(terms) == 1 else f"(+ {' '.join(terms)})"
-    return f"(<= {left} {_exact(-offset)})"
+    return f"({less} {left} {_exact(-offset)})"
 
 
 def _exact(value: float) -> str:

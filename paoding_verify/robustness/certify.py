@@ -61,7 +61,7 @@ def certify(
     for group in groups.values():
         for start in range(0, len(group), _BATCH):
             batch = group[start : start + _BATCH]
-            run_batch(memo, batch, partial(_run, engines, batch, memo))
+            run_batch(memo, engines.judge, batch, partial(_run, engines, batch, memo))
             for job in batch:
                 done += 1
                 if progress is not None:
@@ -89,10 +89,10 @@ def _run(engines: Engines, jobs: list[Job], memo: Memo) -> None:
     if prod(engines.network.input_shape) <= MAX_FEATURES and engines.bounder is not None:
         for job in open_jobs(jobs, config):
             method = "input-splitting"
-            run_once(memo, method, job, partial(_split, engines, job))
+            run_once(memo, engines.judge, method, job, partial(_split, engines, job))
     for job in open_jobs(jobs, config):
         method = "relu-splitting"
-        run_once(memo, method, job, partial(split_relus, engines, job))
+        run_once(memo, engines.judge, method, job, partial(split_relus, engines, job))
     prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 

@@ -40,7 +40,7 @@ class Job:
     refusal: str = ""
     """What the checker said when it refused."""
     limit: str = ""
-    """Why input splitting gave up, if it did."""
+    """Why the last stage gave up, if it did."""
     finding: Finding | None = None
 
     def certified(self, method: str, bound: float, semantics: tuple[str, ...]) -> None:

@@ -13,13 +13,14 @@ from paoding_verify.attack import attack
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.errors import EngineError, UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
-from paoding_verify.evidence.property import Property
+from paoding_verify.evidence.property import Property, broken_by
 from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.network.onnx_out import shipped_onnx
 from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.regions import stack_boxes
 from paoding_verify.robustness.input_splitting import BATCH, MAX_FEATURES
 from paoding_verify.robustness.job import Job, shared_time
+from paoding_verify.settled import Judge
 from paoding_verify.task import SearchConfig
 from paoding_verify.witness import find_witness
 
@@ -41,6 +42,11 @@ class Engines:
 
     network: Network
     config: SearchConfig
+
+    @property
+    def judge(self) -> Judge:
+        """What decides whether a kept claim counts."""
+        return Judge((self.network,), self.config.semantics)
 
     @cached_property
     def program(self) -> OnnxProgram:
@@ -152,8 +158,15 @@ def confirmed_margins(engines: Engines, prop: Property, lower: Array, upper: Arr
 
 
 def try_witness(engines: Engines, job: Job, point: Float32Array, method: str) -> None:
-    """Settles the job if the point, or one near it, breaks its property in onnxruntime."""
+    """Settles the job if the point, or one near it, breaks its property in onnxruntime.
+
+    On the boundary of a strict condition the property fails to be proved without being broken: the job stays open.
+    """
     region = job.task.region
     witness = find_witness([engines.network], [engines.program], region, job.prop, point, seed=engines.config.seed)
-    if witness is not None:
+    if witness is None:
+        return
+    if broken_by(job.prop, witness.outputs_original or ()):
         job.violated(method, witness)
+    else:
+        job.limit = "an attack found a point on the boundary of what is unsafe, and none beyond"
