@@ -83,9 +83,13 @@ def test_margins_rise_where_it_trains_and_the_structure_stays(make):
 
 @pytest.mark.parametrize("op", [Sigmoid(), Tanh()])
 def test_smooth_activations(op):
-    problem = problem_of(with_activation(dense_net(0), op))
-    _, small = pruned(problem)
-    assert problem.signal.drop(repair(small, problem, FEW)) < problem.signal.drop(small)
+    before, after = [], []
+    for seed in range(3):  # the bounds in training are looser than the signal's: single networks may lose
+        problem = problem_of(with_activation(dense_net(seed), op))
+        _, small = pruned(problem)
+        before.append(problem.signal.drop(small))
+        after.append(problem.signal.drop(repair(small, problem, FEW)))
+    assert sum(after) < 0.95 * sum(before)
 
 
 def test_parameters_are_float32_numbers():
