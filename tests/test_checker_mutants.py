@@ -14,6 +14,7 @@ import pytest
 import paoding_verify.checker
 from tests.case_checks import CASE_CHECKS
 from tests.checker_suite import CHECKS
+from tests.pair_checks import PAIR_CHECKS
 
 FOLDER = Path(paoding_verify.checker.__file__).parent
 ORDER = (
@@ -124,7 +125,7 @@ def mutated(name: str, old: str, new: str) -> Iterator[dict[str, ModuleType]]:
 
 def killed(modules: dict[str, ModuleType]) -> bool:
     """Whether some check of the suite notices."""
-    for check in CHECKS + CASE_CHECKS:
+    for check in CHECKS + PAIR_CHECKS + CASE_CHECKS:
         try:
             check(modules)
         except Exception:
