@@ -68,8 +68,8 @@ def test_a_pruning_that_is_killed_goes_on(folder: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.onnx", "trace.json"]
     other = tmp_path / "other"
     other.mkdir()
-    assert main([*command[:-3], str(other / "a"), "--trace", str(other / "b"), "--quiet"]) == 0
-    assert out.read_bytes() == (other / "a").read_bytes()
+    assert main([*command[:-3], str(other / "a.onnx"), "--trace", str(other / "b"), "--quiet"]) == 0
+    assert out.read_bytes() == (other / "a.onnx").read_bytes()
     assert trace(record) == trace(other / "b")
 
 
@@ -78,7 +78,8 @@ def test_an_audit_that_is_ended_goes_on(folder: Path, tmp_path: Path) -> None:
     command = ["audit", str(folder / "net.onnx"), *data, "--timeout", "60", "--method", "magnitude-l1"]
     command += ["-o", str(tmp_path / "out")]
     code, told = stopped(started(*command), tmp_path / "out.journal", 4, signal.SIGTERM)
-    assert code == 130
+    # Python ends by SIGINT itself, which a shell calls 130 too, if the signal comes while a module is compiled.
+    assert code in (130, -signal.SIGINT)
     assert "run the same command with --resume to go on" in told
     assert [path.name for path in tmp_path.iterdir()] == ["out.journal"]
     assert main([*command, "--quiet"]) == 2
