@@ -93,7 +93,7 @@ def test_lighthouse_is_content_with_a_thousand_claims(tmp_path: Path):
     written(tmp_path, "report", large_example(1000))
     best = 0.0
     with served(tmp_path) as address:
-        for _ in range(8):  # other work on the machine can only cost points
+        for _ in range(5):  # other work on the machine can only cost points
             found = scores(address, tmp_path / "found.json")
             assert found["accessibility"] == 1
             best = max(best, found["performance"])
