@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,8 @@ def measured(job: Job, originals: Originals) -> Row:
                "accuracy_interval": clopper_pearson(k.after, k.total)}
         for name, k in kept(before, after).items()
     }  # fmt: skip
-    return row | {"measures": measures}
+    where = surroundings()
+    return row | {"measures": measures, "machine": where["machine"], "versions": where["versions"]}
 
 
 def rows_of(options: argparse.Namespace, data: Path) -> list[Row]:
@@ -162,6 +164,10 @@ def repeated(rows: Sequence[Row], count: int, data: Path, cache: Path) -> dict[s
             f"{job}: {'the same network' if canonical_digest(network) == row['sha256'] else 'ANOTHER'}", file=sys.stderr
         )
     return {"rows_of_older_code": len(old), "repeated": len(chosen), "same_network": same}
+
+
+def _origin(row: Row) -> str:
+    return f"{row['machine']}, torch {row['versions']['torch']}, numpy {row['versions']['numpy']}"
 
 
 def _brief(row: Row) -> str:
@@ -266,6 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = {name: value for name, value in vars(options).items() if name not in ("cache", "json")}
     options.json.write_text(json.dumps({**where, "settings": settings, **summary, "results": rows}, indent=1) + "\n")
     print(describe(where))
+    for machine, number in Counter(_origin(row) for row in rows if "failed" not in row).items():
+        print(f"{number} rows measured on {machine}")
     print(
         f"seeds 0 to {options.seeds - 1}; {len(rows)} of {wanted} rows, {summary['rows_of_older_code']} by older code"
     )

@@ -99,6 +99,8 @@ class DistilRecord:
     certified_margin_before: float
     """Mean certified margin over the pruner's anchors (logits)."""
     certified_margin_after: float
+    bounds: bool = False
+    """Whether interval bounds of margins were imitated beside the outputs."""
     elapsed_s: float | None = None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from paoding_verify.pruning.annealing import AnnealingConfig, anneal
 from paoding_verify.pruning.costs import compensation_macs, pricing_macs, signal_macs
-from paoding_verify.pruning.data_free import srinivas_babu
+from paoding_verify.pruning.data_free import srinivas_babu, srinivas_babu_projection
 from paoding_verify.pruning.magnitude import magnitude_l1, magnitude_l2
 from paoding_verify.pruning.obs import ObsConfig, obs
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
@@ -75,6 +75,7 @@ MEMBERS = (
     _baseline("magnitude-l2", magnitude_l2),
     _baseline("magnitude-l1", magnitude_l1),
     _baseline("srinivas-babu", srinivas_babu),
+    _baseline("srinivas-babu-projection", srinivas_babu_projection),
     _obs("obs, equal layers, ridge 0.1", ObsConfig(ridge=1e-1, tilt=0.0, num_steps=4)),
     _obs("obs, ridge 0.3", ObsConfig(ridge=3e-1, num_steps=4)),
     _obs("obs, ten rounds", ObsConfig()),

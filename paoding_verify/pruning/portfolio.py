@@ -18,12 +18,13 @@ from paoding_verify.evidence.pruning import Candidate
 from paoding_verify.memo import under
 from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Network
-from paoding_verify.pruning.distil import DistilConfig, distil, num_steps
+from paoding_verify.pruning.distil import DistilConfig
+from paoding_verify.pruning.finish import imitating
 from paoding_verify.pruning.keeping import outcome_in, plain_in, record_of_outcome
 from paoding_verify.pruning.members import MEMBERS, Member
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.signal import CertifiedSignal
-from paoding_verify.pruning.surgery import put_back, remove_units
+from paoding_verify.pruning.surgery import remove_units
 
 __all__ = ["PortfolioConfig", "portfolio"]
 
@@ -116,11 +117,5 @@ def _measured(problem: PruneProblem, signal: CertifiedSignal, name: str, make: C
 
 
 def _distilled(problem: PruneProblem, entry: _Entry, config: DistilConfig) -> PruneOutcome:
-    """The candidate after distillation; large networks take fewer steps than configured."""
-    config = replace(config, steps=num_steps(entry.small, problem.original, config))
-    trained = distil(
-        entry.small, problem.original, problem.training_inputs, seed=problem.seed, domain=problem.domain,
-        config=config, progress=problem.progress,
-    )  # fmt: skip
-    outcome = entry.outcome
-    return replace(outcome, network=put_back(trained, outcome.network, problem.units, outcome.removed))
+    network, _ = imitating(problem, entry.outcome, config)
+    return replace(entry.outcome, network=network)

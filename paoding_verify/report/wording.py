@@ -216,9 +216,10 @@ def pruning_words(trace: PruneTrace) -> list[str]:
 def _distilled(record: DistilRecord) -> str:
     change = f"{number(record.energy_before)} to {number(record.energy_after)}"
     kept = "was taken" if record.kept else "was not taken"
+    goal = " of outputs and interval bounds" if record.bounds else ""
     return (
-        f"Distillation on {count(record.num_inputs, 'input')} ({count(record.steps, 'step')}) changed the mean drop of "
-        f"certified margins at the pruner\u2019s anchors from {change} (logits), and {kept}."
+        f"Distillation{goal} on {count(record.num_inputs, 'input')} ({count(record.steps, 'step')}) changed the mean "
+        f"drop of certified margins at the pruner\u2019s anchors from {change} (logits), and {kept}."
     )
 
 
