@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -139,18 +140,19 @@ def test_doctor_names_the_command_for_what_is_missing(
 def test_help_is_quick() -> None:
     command = [sys.executable, "-m", "paoding_verify", "--help"]
     spent_s = []
-    for _ in range(3):
-        start_s = time.perf_counter()
+    for _ in range(5):
+        start = os.times()
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        spent_s.append(time.perf_counter() - start_s)
+        end = os.times()  # of the processor, so that other work on the machine does not count
+        spent_s.append(end.children_user - start.children_user + end.children_system - start.children_system)
     assert "exit codes" in shown
-    assert min(spent_s) < 0.5  # 0.25 on an idle machine
+    assert median(spent_s) <= 0.25
 
 
 def test_help_loads_no_engine() -> None:
     code = (
         "import sys; from paoding_verify.cli.parser import build_parser; build_parser().format_help();"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'z3', 'auto_LiRPA', 'onnx', 'rich', 'scipy')))"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'z3', 'auto_LiRPA', 'onnx', 'rich', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

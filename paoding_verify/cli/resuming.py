@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from paoding_verify.journal import Journal, kept_in
-from paoding_verify.memo import FORGETFUL, Memo, Record
-from paoding_verify.task import Progress
+if TYPE_CHECKING:  # the parser imports this module, and --help needs none of these
+    from paoding_verify.journal import Journal
+    from paoding_verify.memo import Memo, Record
+    from paoding_verify.task import Progress
 
 __all__ = ["add_resume", "journal_of", "journalled"]
 
@@ -33,6 +35,9 @@ def journalled(args: argparse.Namespace, identity: Mapping[str, str], progress: 
 
     Raises: ConfigError if the journal cannot be used; KeyboardInterrupt, saying how to go on, if it was interrupted.
     """
+    from paoding_verify.journal import kept_in
+    from paoding_verify.memo import FORGETFUL
+
     if args.output is None:
         yield FORGETFUL
         return
