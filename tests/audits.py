@@ -33,6 +33,7 @@ __all__ = [
     "finetuned_trace",
     "hostile_example",
     "large_example",
+    "trace",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -169,11 +170,8 @@ def trace(steps: int = 14) -> PruneTrace:
     for k in range(1, steps + 1):
         accepted = tuple(Move(k % 2, None if k % 3 else 5, 16 * k + j, 0.01 * k, "energy fell") for j in range(16))
         rejected = tuple(Move(k % 2, None, 200 + j, 0.2, "energy rose; not drawn") for j in range(k % 5))
-        rows.append(
-            PruneStep(
-                k, accepted, rejected, 0.004 * k * k, 1.0 * 0.8**k, 16 * k / 512, 3.1 - 0.05 * k - 0.004 * k * k, 1.5
-            )
-        )
+        margin, accuracies = 3.1 - 0.05 * k - 0.004 * k * k, (1 - k / 256, 1 - k / 64)
+        rows.append(PruneStep(k, accepted, rejected, 0.004 * k * k, 0.8**k, 16 * k / 512, margin, *accuracies, 1.5))
     anchors = {
         "source": "synthesised: structured fields pushed towards classes",
         "count": 256,

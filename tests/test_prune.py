@@ -100,6 +100,7 @@ def check_result(original: Network, result: PruneResult, target: float, slack: i
     kept = {(layer, unit) for layer, units in enumerate(trace.alignment) for unit in units}
     assert len(removed) == len(set(removed)) == total - sum(small.num_units)
     assert not kept & set(removed)
+    assert all(0 <= s.certified_accuracy <= s.natural_accuracy <= 1 for s in trace.steps)
     assert loads(PruneTrace, dumps(trace), "trace") == trace
     x = np.random.default_rng(0).uniform(0, 1, (5, *original.input_shape)).astype(np.float32)
     np.testing.assert_allclose(OnnxProgram(to_onnx(small)).run(x), small.forward(x), rtol=1e-3, atol=1e-3)

@@ -107,6 +107,8 @@ def test_print_shows_every_claim_although_details_are_closed(tmp_path: Path):
         "eps(inputunits)",
         "provedmargin,original(logits)",
         "regions,byprovedbound",
-        "candidates",
+        "accuracy(%):naturalsolid,certifieddashed",
+        "meandropofcertifiedmargins(logits)",
+        f"certified{sum(c.subject == 'original' and c.verdict is Verdict.CERTIFIED for c in result.claims)}",
     ):  # of charts
         assert label in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from base64 import b64decode
@@ -12,14 +13,16 @@ import pytest
 from markupsafe import Markup
 from scipy.stats import binom
 
+from paoding_verify.evidence.pruning import PruneStep
 from paoding_verify.evidence.statistics import clopper_pearson
 from paoding_verify.report import charts, charts_pruning, svg
 from paoding_verify.report.charts import Curve
+from paoding_verify.report.charts_witness import outputs
 from paoding_verify.report.pictures import as_pixels, difference_pixels, png
 from paoding_verify.report.tables import distance_pairs, flows, margin_pairs, metric_rows, quantiles, smt_rows
 from paoding_verify.report.text import count, number, percent, shape, visible
 from paoding_verify.report.view import build_view
-from tests.audits import audit_example, certify_example, compare_example
+from tests.audits import audit_example, certify_example, compare_example, trace
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
@@ -75,10 +78,14 @@ DRAWINGS = {
     "equal margins": charts.margins([(0.0, 0.0), (0.0, 0.0)]),
     "brackets": charts.brackets([(0.5, 0.7)]),
     "zero brackets": charts.brackets([(0.0, 0.0)]),
-    "trace": charts_pruning.trace([(0.1, 3.0, 0.0, 2, 1), (0.2, 2.5, 0.1, 0, 0)]),
+    "trace": charts_pruning.trace(trace().steps),
     "candidates": charts_pruning.candidates([("paoding", 0.9, True), ("l1", -0.2, False), ("x" * 60, 1.5, False)]),
     "no drop": charts_pruning.candidates([("a", 0.0, True), ("b", 0.0, False)]),
-    "one step": charts_pruning.trace([(0.0, 0.0, 0.0, 0, 0)]),
+    "one step": charts_pruning.trace((PruneStep(1, (), (), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),)),
+    "many steps": charts_pruning.trace(trace(32).steps * 4),
+    "outputs": outputs("outputs-1", [(k, k - 2.5, 2.0 - k) for k in range(10)], "original answers 9; pruned answers 0"),
+    "outputs of one": outputs("outputs-1", [(k, None, -1.0 - k) for k in range(24)], "pruned answers 0"),
+    "no outputs to tell apart": outputs("outputs-1", [(0, 0.0, 0.0)], "both answer 0"),
 }
 
 
@@ -98,6 +105,23 @@ def test_every_chart_is_well_formed_titled_and_inside_its_frame(name: str):
         assert x + w <= width + 0.1
         assert y + h <= height + 0.1
     assert "nan" not in str(DRAWINGS[name])
+
+
+def test_the_trace_shows_both_accuracies():
+    drawing = str(DRAWINGS["trace"])
+    assert "accuracy (%): natural solid, certified dashed" in drawing
+    assert "natural accuracy at the anchors 94.5 %, certified 78.1 %" in drawing
+    assert drawing.count("line dashed pruned") == 1
+
+
+def test_outputs_are_drawn_to_scale_from_zero():
+    drawing = parse(DRAWINGS["outputs"])
+    original, pruned = (e.attrib["d"] for e in drawing.iter("path") if e.attrib["class"].startswith("bar "))
+    for bars, values in ((original, [k - 2.5 for k in range(10)]), (pruned, [2.0 - k for k in range(10)])):
+        ends = [tuple(map(float, bar)) for bar in re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", bars)]
+        heights = [zero - end for zero, end in ends]
+        np.testing.assert_allclose(heights, np.array(values) * heights[0] / values[0], atol=0.2)
+    assert [e.attrib["class"] for e in parse(DRAWINGS["outputs of one"]).iter("path")] == ["bar pruned", "axis"]
 
 
 def test_the_bars_add_up_to_the_whole():

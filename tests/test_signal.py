@@ -39,6 +39,18 @@ def test_energy_is_the_mean_drop_and_gains_do_not_count():
     assert signal.energy(signal.baseline + np.array([5.0, -1.0])) == pytest.approx(0.5)
 
 
+def test_accuracies_are_shares_of_the_anchors():
+    signal, network = signal_of(0.05), dense_net(0)
+    natural, certified = signal.accuracies(network, signal.baseline)
+    assert natural == 1.0
+    assert certified == np.mean(signal.baseline > 0)
+    assert 0 < signal.accuracies(network, np.array([1.0, -1.0] * 6))[1] == 0.5
+    units = find_units(network)
+    silent = mask_units(network, units, units.groups[-1].atoms[1:])
+    answers = silent.forward(signal.boxes.points).argmax(axis=1)
+    assert signal.accuracies(silent, signal.baseline)[0] == np.mean(answers == signal.boxes.labels) < 1
+
+
 def test_margins_follow_the_network_and_come_back():
     signal, network = signal_of(0.01), dense_net(0)
     units = find_units(network)

@@ -42,6 +42,10 @@ class PruneStep:
     """Removed units / units of the original."""
     certified_margin: float
     """Mean certified margin over the pruner's anchors after the step (logits)."""
+    natural_accuracy: float
+    """Share of the pruner's anchors that get the original's class after the step."""
+    certified_accuracy: float
+    """Share of the pruner's anchors whose certified margin is above 0 after the step."""
     elapsed_s: float | None = None
 
 

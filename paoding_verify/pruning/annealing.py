@@ -97,7 +97,8 @@ def anneal(problem: PruneProblem, config: AnnealingConfig = AnnealingConfig()) -
             steps.append(
                 PruneStep(
                     len(steps) + 1, accepted, rejected, state.energy, temperature, problem.sparsity(state.removed),
-                    float(state.margins.mean()), time.perf_counter() - start,
+                    float(state.margins.mean()), *problem.signal.accuracies(state.network, state.margins),
+                    time.perf_counter() - start,
                 )
             )  # fmt: skip
             halfway = tuple((before + after) // 2 for before, after in zip(done, aim, strict=True))

@@ -69,12 +69,13 @@ def _run(problem: PruneProblem, *, projected: bool) -> PruneOutcome:
         network = mask_units(network, problem.units, removed)
         margins = problem.signal.margins(network)
         energy = problem.signal.energy(margins)
+        accuracies = problem.signal.accuracies(network, margins)
         partners = {merge.removed: merge.kept for merge in merges}
         problem.progress("pruning", len(removed), sum(problem.plan[-1]))
         steps.append(
             PruneStep(
                 number, moves_of(problem.units, list(partners), partners, energy=energy, reason=_REASON), (), energy,
-                0.0, problem.sparsity(removed), float(margins.mean()), time.perf_counter() - start,
+                0.0, problem.sparsity(removed), float(margins.mean()), *accuracies, time.perf_counter() - start,
             )
         )  # fmt: skip
     return PruneOutcome(network, removed, tuple(steps))

@@ -102,6 +102,7 @@ def _step(
 ) -> PruneStep:
     number, tapes, start = done
     margins = problem.signal.margins(network)
+    natural, certified = problem.signal.accuracies(network, margins)
     drawn = [v.temperature for tape in tapes for v in (*tape.accepted, *tape.rejected) if v.temperature is not None]
     return PruneStep(
         step=number,
@@ -111,6 +112,8 @@ def _step(
         temperature=max(drawn, default=0.0),
         sparsity=problem.sparsity(removed),
         certified_margin=float(margins.mean()),
+        natural_accuracy=natural,
+        certified_accuracy=certified,
         elapsed_s=time.perf_counter() - start,
     )
 

@@ -76,6 +76,7 @@ def obs(problem: PruneProblem, config: ObsConfig = ObsConfig()) -> PruneOutcome:
         network, values = refit(problem.original, problem.units, removed, problem.targets, config.ridge)
         margins = problem.signal.margins(network)
         energy = problem.signal.energy(margins)
+        natural, certified = problem.signal.accuracies(network, margins)
         problem.progress("pruning", len(removed), sum(counts))
         steps.append(
             PruneStep(
@@ -86,6 +87,8 @@ def obs(problem: PruneProblem, config: ObsConfig = ObsConfig()) -> PruneOutcome:
                 temperature=0.0,
                 sparsity=problem.sparsity(removed),
                 certified_margin=float(margins.mean()),
+                natural_accuracy=natural,
+                certified_accuracy=certified,
                 elapsed_s=time.perf_counter() - start,
             )
         )

@@ -25,6 +25,7 @@ def remove_in_order(problem: PruneProblem, orders: Sequence[Sequence[int]], reas
         network = mask_units(problem.original, problem.units, gone)
         margins = problem.signal.margins(network)
         energy = problem.signal.energy(margins)
+        natural, certified = problem.signal.accuracies(network, margins)
         batch = [a for order in orders for a in order if a in gone - removed]
         removed = gone
         problem.progress("pruning", len(removed), sum(problem.plan[-1]))
@@ -37,6 +38,8 @@ def remove_in_order(problem: PruneProblem, orders: Sequence[Sequence[int]], reas
                 temperature=0.0,
                 sparsity=problem.sparsity(removed),
                 certified_margin=float(margins.mean()),
+                natural_accuracy=natural,
+                certified_accuracy=certified,
                 elapsed_s=time.perf_counter() - start,
             )
         )

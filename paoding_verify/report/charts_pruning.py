@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from paoding_verify.evidence.pruning import PruneStep
 from paoding_verify.report.charts import LEFT, RIGHT, frame
-from paoding_verify.report.svg import figure, line, polyline, rect, scale, span, text, ticks
-from paoding_verify.report.text import number, percent
+from paoding_verify.report.svg import Scale, figure, line, polyline, rect, scale, span, text, ticks
+from paoding_verify.report.text import count, number, percent
 
 __all__ = ["candidates", "trace"]
 
+PANEL, PROPOSALS = 84, 64
+"""Heights in user units: of a panel with its title, and of the bars of proposals."""
 NAME_CHARACTERS = 24
 """Longer names of candidates are cut in the chart; its table has them whole."""
 
@@ -41,41 +44,71 @@ def candidates(rows: Sequence[tuple[str, float, bool]]) -> Markup:
     return figure("candidates", "Candidates that the pruner compared", description, bottom + 40, parts)
 
 
-def trace(rows: Sequence[tuple[float, float, float, int, int]]) -> Markup:
-    """The pruning run by step: sparsity, certified margin, energy, and proposals (accepted, rejected)."""
-    to_x = scale(0.5, len(rows) + 0.5, LEFT, RIGHT)
+def trace(steps: Sequence[PruneStep]) -> Markup:
+    """The pruning run by step: size, accuracy at the pruner's anchors, certified margin, energy, and proposals."""
+    to_x = scale(0.5, len(steps) + 0.5, LEFT, RIGHT)
+    panels = [
+        ("size: sparsity (%)", [[100 * s.sparsity for s in steps]]),
+        (
+            "accuracy (%): natural solid, certified dashed",
+            [[100 * s.natural_accuracy for s in steps], [100 * s.certified_accuracy for s in steps]],
+        ),
+        ("certified margin (logits)", [[s.certified_margin for s in steps]]),
+        ("energy (logits)", [[s.energy for s in steps]]),
+    ]
     parts: list[Markup] = []
-    panels = (("sparsity (%)", 0), ("certified margin (logits)", 1), ("energy (logits)", 2))
-    for panel, (name, column) in enumerate(panels):
-        top, bottom = 24.0 + 84 * panel, 82.0 + 84 * panel
-        values = [row[column] * (100 if column == 0 else 1) for row in rows]
-        low, high = span(values)
-        to_y = scale(low, high, bottom, top)
-        for tick in ticks(low, high, 2):
-            parts += [
-                line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"),
-                text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end"),
-            ]
-        parts.append(text(LEFT, top - 7, name, "label"))
-        points = [(to_x(k + 1), to_y(value)) for k, value in enumerate(values)]
-        parts.append(polyline(points, "line pruned"))
-        parts += [rect(x - 2.5, y - 2.5, 5, 5, "mark pruned") for x, y in points] if len(points) < 60 else []
-    bottom = 346.0
-    most = max((1, *(a + r for *_, a, r in rows)))
-    to_y, width = scale(0, most, bottom, 282), (RIGHT - LEFT) / len(rows) * 0.6
-    parts += frame(bottom, [(to_y(0), "0"), (to_y(most), f"{most:g}")])
-    parts.append(text(LEFT, 273, "proposals: accepted (filled), rejected (hatched)", "label"))
-    for k, (*_, accepted, rejected) in enumerate(rows):
-        x = to_x(k + 1) - width / 2
-        parts.append(rect(x, to_y(accepted), width, bottom - to_y(accepted), "certified"))
-        parts.append(rect(x, to_y(accepted + rejected), width, to_y(accepted) - to_y(accepted + rejected), "unknown"))
-    for step in ticks(1, max(len(rows), 2)):
-        if step == int(step) and step <= len(rows):
+    top = 24.0
+    for name, series in panels:
+        parts += _panel(name, series, to_x, top)
+        top += PANEL
+    parts += _proposals(steps, to_x, top)
+    bottom = top + PROPOSALS
+    for step in ticks(1, max(len(steps), 2)):
+        if step == int(step) and step <= len(steps):
             parts.append(text(to_x(step), bottom + 17, f"{step:g}", anchor="middle"))
     parts.append(text((LEFT + RIGHT) / 2, bottom + 33, "step", "label", "middle"))
-    last = rows[-1]
-    description = (
-        f"{len(rows)} steps; after the last one sparsity {percent(last[0])}, certified margin {number(last[1])}, "
-        f"energy {number(last[2])}; {sum(r[3] for r in rows)} proposals accepted, {sum(r[4] for r in rows)} rejected"
+    return figure("trace", "The pruning run step by step", _told(steps), bottom + 40, parts)
+
+
+def _panel(name: str, series: Sequence[Sequence[float]], to_x: Scale, top: float) -> list[Markup]:
+    """Up to two lines over the steps, the second dashed."""
+    bottom = top + PANEL - 26
+    low, high = span([value for values in series for value in values])
+    to_y = scale(low, high, bottom, top)
+    parts = []
+    for tick in ticks(low, high, 2):
+        parts += [
+            line(LEFT, to_y(tick), RIGHT, to_y(tick), "grid"),
+            text(LEFT - 6, to_y(tick) + 4, f"{tick:g}", "", "end"),
+        ]
+    parts.append(text(LEFT, top - 7, name, "label"))
+    for css, values in zip(("line pruned", "line dashed pruned"), series, strict=False):
+        points = [(to_x(k), to_y(value)) for k, value in enumerate(values, start=1)]
+        parts.append(polyline(points, css))
+        parts += [rect(x - 2.5, y - 2.5, 5, 5, "mark pruned") for x, y in points] if len(points) < 60 else []
+    return parts
+
+
+def _proposals(steps: Sequence[PruneStep], to_x: Scale, top: float) -> list[Markup]:
+    bottom = top + PROPOSALS
+    most = max((1, *(len(s.accepted) + len(s.rejected) for s in steps)))
+    to_y, width = scale(0, most, bottom, top), (RIGHT - LEFT) / len(steps) * 0.6
+    parts = [*frame(bottom, [(to_y(0), "0"), (to_y(most), f"{most:g}")])]
+    parts.append(text(LEFT, top - 9, "proposals: accepted (filled), rejected (hatched)", "label"))
+    for k, step in enumerate(steps, start=1):
+        x, accepted, tried = to_x(k) - width / 2, len(step.accepted), len(step.accepted) + len(step.rejected)
+        parts.append(rect(x, to_y(accepted), width, bottom - to_y(accepted), "certified"))
+        parts.append(rect(x, to_y(tried), width, to_y(accepted) - to_y(tried), "unknown"))
+    return parts
+
+
+def _told(steps: Sequence[PruneStep]) -> str:
+    last = steps[-1]
+    natural, certified = percent(last.natural_accuracy), percent(last.certified_accuracy)
+    return (
+        f"{count(len(steps), 'step')}; after the last one sparsity {percent(last.sparsity)}, natural accuracy at the "
+        f"anchors {natural}, certified {certified}, "
+        f"certified margin {number(last.certified_margin)}, energy {number(last.energy)}; "
+        f"{count(sum(len(s.accepted) for s in steps), 'proposal')} accepted, {sum(len(s.rejected) for s in steps)} "
+        f"rejected"
     )
-    return figure("trace", "The pruning run step by step", description, bottom + 40, parts)

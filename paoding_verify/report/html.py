@@ -15,6 +15,7 @@ from paoding_verify.errors import MissingComponentError
 from paoding_verify.evidence import codec
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.report.changes import find_changes
+from paoding_verify.report.opening import measured
 from paoding_verify.report.plain import without_timings
 from paoding_verify.report.text import count, number, percent, shape, visible
 from paoding_verify.report.view import build_view
@@ -61,7 +62,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "percent": percent, "shape": shape}
-    environment.globals |= {"count": count}
+    environment.globals |= {"count": count, "measured": measured}
     return environment
 
 

@@ -7,9 +7,10 @@ import re
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.report.changes import find_changes
+from paoding_verify.report.opening import decision, explanation
 from paoding_verify.report.tables import metric_rows, outcome_name, property_rows
 from paoding_verify.report.text import count, number, percent, visible
-from paoding_verify.report.wording import decision, explanation, headline, subject_name
+from paoding_verify.report.wording import headline, subject_name
 
 __all__ = ["escape_markdown", "render_markdown"]
 
@@ -25,7 +26,7 @@ def render_markdown(result: AuditResult, baseline: AuditResult | None = None) ->
     With a baseline also what changed since that earlier result.
     """
     outcome = result.verdict.value if result.verdict else "no overall verdict"
-    lines = [f"# {headline(result)}: {outcome}", "", escape_markdown(decision(result)), ""]
+    lines = [f"# {headline(result)}: {outcome}", "", escape_markdown(str(decision(result))), ""]
     lines += [
         f"- {subject_name(model.role, result)}: {escape_markdown(model.file)} (SHA-256 `{_hex(model.shipped_sha256)}`)"
         for model in result.models

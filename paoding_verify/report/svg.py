@@ -9,12 +9,13 @@ from markupsafe import Markup, escape
 
 from paoding_verify.report.text import visible
 
-__all__ = ["WIDTH", "coordinate", "figure", "line", "polyline", "rect", "scale", "span", "text", "ticks"]
+__all__ = ["WIDTH", "Scale", "coordinate", "figure", "line", "polyline", "rect", "scale", "span", "text", "ticks"]
 
 WIDTH = 440
 """Width of every chart in user units; they scale with the page."""
 
 Scale = Callable[[float], float]
+"""A value to its place in user units."""
 
 
 def coordinate(value: float) -> str:
@@ -75,9 +76,11 @@ def rect(x: float, y: float, width: float, height: float, css: str) -> Markup:
     )
 
 
-def figure(name: str, title: str, description: str, height: float, parts: Iterable[Markup]) -> Markup:
+def figure(
+    name: str, title: str, description: str, height: float, parts: Iterable[Markup], *, width: int = WIDTH
+) -> Markup:
     """An accessible SVG image: role, title and description; `name` is unique on the page and plain ASCII."""
     return Markup(
         '<svg role="img" aria-labelledby="{0}-t {0}-d" viewBox="0 0 {1} {2}" class="chart">'
         '<title id="{0}-t">{3}</title><desc id="{0}-d">{4}</desc>{5}</svg>'
-    ).format(name, WIDTH, coordinate(height), visible(title), visible(description), Markup("").join(parts))
+    ).format(name, width, coordinate(height), visible(title), visible(description), Markup("").join(parts))

@@ -16,9 +16,9 @@ from paoding_verify.report.charts import Curve
 from paoding_verify.report.wording import MethodText, claim_name, method_text, subject_name
 
 __all__ = [
-    "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "SmtRow", "StageRow", "curves", "distance_pairs", "flows",
-    "margin_pairs", "method_rows", "metric_rows", "outcome_name", "property_rows", "quantiles", "smt_rows",
-    "stage_rows",
+    "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "RobustRow", "SmtRow", "StageRow", "curves",
+    "distance_pairs", "flows", "margin_pairs", "method_rows", "metric_rows", "outcome_name", "property_rows",
+    "quantiles", "robust_rows", "smt_rows", "stage_rows",
 ]  # fmt: skip
 
 Interval = tuple[float, float]
@@ -36,6 +36,16 @@ class MetricRow:
     natural: Interval
     empirical: Interval
     certified: Interval
+
+
+@dataclass(frozen=True)
+class RobustRow:
+    """Certified accuracy of the networks at one eps."""
+
+    eps: float
+    num_regions: int
+    accuracies: tuple[float | None, ...]
+    """One per network, in the order of the models; None where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,14 @@ def metric_rows(result: AuditResult) -> tuple[MetricRow, ...]:
         )
         for m in ordered
     )
+
+
+def robust_rows(result: AuditResult) -> tuple[RobustRow, ...]:
+    """Ascending by eps."""
+    shares = {(m.eps, m.subject): m.certified_accuracy for m in result.metrics}
+    regions = {m.eps: m.num_regions for m in result.metrics}
+    roles = [model.role for model in result.models]
+    return tuple(RobustRow(eps, regions[eps], tuple(shares.get((eps, r)) for r in roles)) for eps in sorted(regions))
 
 
 def _interval(fraction: float, trials: int) -> Interval:

@@ -11,13 +11,16 @@ from markupsafe import Markup
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.result import AuditResult, LayerRecord, ModelRecord, RegionRecord
 from paoding_verify.evidence.verdict import Verdict
-from paoding_verify.report import charts, charts_pruning, tables, wording
+from paoding_verify.report import charts, charts_pruning, opening, tables, wording
 from paoding_verify.report.changes import Changes
 from paoding_verify.report.frameworks import ATTACKER, OUTSIDE, Clause, Threat, clauses
 from paoding_verify.report.text import percent
 from paoding_verify.report.witnesses import WitnessView, witness_views
 
 __all__ = ["Comparison", "LayerRow", "View", "build_view"]
+
+SEMANTICS = ("real", "float32")
+"""Arithmetic in which proofs are repeated."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class View:
 
     result: AuditResult
     title: str
-    decision: str
+    decision: opening.Decision
     explanation: tuple[str, ...]
     pruning: tuple[str, ...]
     """Sentences about the pruning run."""
@@ -62,6 +65,10 @@ class View:
     """(re-proved, CERTIFIED)."""
     replayed: tuple[int, int]
     """(replayed, VIOLATED)."""
+    arithmetic: tuple[tuple[str, int], ...]
+    """(arithmetic, CERTIFIED claims that were proved again in it)."""
+    robust: tuple[tables.RobustRow, ...]
+    """Certified accuracy of every network, by eps."""
     comparisons: tuple[Comparison, ...]
     layers: tuple[LayerRow, ...]
     metrics: tuple[tables.MetricRow, ...]
@@ -100,6 +107,8 @@ class View:
     clauses: tuple[Clause, ...]
     changes: Changes | None
     """Since an earlier audit; None: there is none to compare with."""
+    anchors: tuple[tuple[str, str | int | float], ...]
+    """Facts about the anchors of the pruning run."""
     charts: dict[str, Markup]
     """Name -> inline SVG; a chart without data is missing."""
 
@@ -114,8 +123,8 @@ def build_view(result: AuditResult, changes: Changes | None = None) -> View:
     return View(
         result=result,
         title=wording.headline(result),
-        decision=wording.decision(result),
-        explanation=tuple(wording.explanation(result)),
+        decision=opening.decision(result),
+        explanation=tuple(opening.explanation(result)),
         pruning=tuple(wording.pruning_words(result.pruning)) if result.pruning else (),
         counts=result.counts,
         eps=tuple(sorted({e for e in radii if e is not None} | {c.eps for c in result.claims if c.eps is not None})),
@@ -124,6 +133,8 @@ def build_view(result: AuditResult, changes: Changes | None = None) -> View:
         num_boxes=radii[None],
         rechecked=(sum(c.rechecked for c in proved), len(proved)),
         replayed=(sum(c.rechecked for c in violated), len(violated)),
+        arithmetic=tuple((name, sum(c.rechecked and name in c.semantics for c in proved)) for name in SEMANTICS),
+        robust=tables.robust_rows(result),
         comparisons=_comparisons(result.models),
         layers=_layers(result.models),
         metrics=tables.metric_rows(result),
@@ -156,6 +167,7 @@ def build_view(result: AuditResult, changes: Changes | None = None) -> View:
         outside=OUTSIDE,
         clauses=clauses(result),
         changes=changes,
+        anchors=_anchors(result),
         charts=_charts(result, flows, pairs, brackets),
     )
 
@@ -178,9 +190,7 @@ def _charts(
     if brackets:
         drawn["distance"] = charts.brackets(brackets)
     if result.pruning and result.pruning.steps:
-        drawn["trace"] = charts_pruning.trace(
-            [(s.sparsity, s.certified_margin, s.energy, len(s.accepted), len(s.rejected)) for s in result.pruning.steps]
-        )
+        drawn["trace"] = charts_pruning.trace(result.pruning.steps)
     if result.pruning and len(result.pruning.candidates) > 1:
         drawn["candidates"] = charts_pruning.candidates(
             [(c.name, c.signal, c.chosen) for c in result.pruning.candidates]
@@ -193,6 +203,7 @@ def _comparisons(models: tuple[ModelRecord, ...]) -> tuple[Comparison, ...]:
         ("parameters", [m.num_parameters for m in models]),
         ("parameters without weights at zero", [m.num_parameters - m.num_zero_weights for m in models]),
         ("multiply-accumulate operations", [m.num_macs for m in models]),
+        ("floating-point operations (two for each of these)", [2 * m.num_macs for m in models]),
         ("units (activation layers)", [sum(m.num_units) for m in models]),
         ("size of the ONNX file (bytes)", [m.size_bytes for m in models]),
     )
@@ -221,6 +232,11 @@ def _pruned_away(models: tuple[ModelRecord, ...]) -> str:
 def _layers(models: tuple[ModelRecord, ...]) -> tuple[LayerRow, ...]:
     by_role = {m.role: m.layers for m in models}
     return tuple(LayerRow(a, b) for a, b in zip_longest(by_role.get("original", ()), by_role.get("pruned", ())))
+
+
+def _anchors(result: AuditResult) -> tuple[tuple[str, str | int | float], ...]:
+    facts = result.pruning.anchors.items() if result.pruning else ()
+    return tuple((wording.ANCHOR_NAMES.get(name, name), value) for name, value in facts)
 
 
 def _sources(regions: tuple[RegionRecord, ...]) -> tuple[tuple[str, int], ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from paoding_verify.errors import DataError
 from paoding_verify.evidence.boxes import unpack_box
 from paoding_verify.evidence.claim import Claim, Witness
 from paoding_verify.evidence.result import AuditResult, RegionRecord
+from paoding_verify.report.charts_witness import outputs
 from paoding_verify.report.pictures import as_pixels, difference_pixels, png
 
 __all__ = ["MAX_WITNESSES", "Feature", "Picture", "WitnessView", "witness_views"]
@@ -63,6 +65,8 @@ class WitnessView:
     """(class, original, pruned)."""
     top_original: int | None
     top_pruned: int | None
+    chart: Markup
+    """The outputs as bars; empty where there are none."""
 
 
 def witness_views(claims: Iterable[Claim], result: AuditResult) -> tuple[WitnessView, ...]:
@@ -75,6 +79,7 @@ def witness_views(claims: Iterable[Claim], result: AuditResult) -> tuple[Witness
             continue
         shape = result.models[0].input_shape if result.models else (len(claim.witness.input),)
         view = _view(claim, claim.witness, shape, _centre(regions.get(claim.region), shape))
+        view = replace(view, chart=_chart(view, f"outputs-{len(shown) + 1}"))
         taken += sum(len(picture.uri) for picture in view.pictures)
         shown.append(view)
     return tuple(shown)
@@ -117,7 +122,17 @@ def _view(
         outputs=tuple((k, a, b) for k, (a, b) in enumerate(zip_longest(original, pruned)))[:MAX_FEATURES],
         top_original=_top(original),
         top_pruned=_top(pruned),
+        chart=Markup(""),
     )
+
+
+def _chart(view: WitnessView, name: str) -> Markup:
+    answers = [
+        f"{who} answers {top}"
+        for who, top in (("original", view.top_original), ("pruned", view.top_pruned))
+        if top is not None
+    ]
+    return outputs(name, view.outputs, "; ".join(answers)) if answers else Markup("")
 
 
 def _top(outputs: Sequence[float]) -> int | None:

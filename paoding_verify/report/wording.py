@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
 
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.pruning import DistilRecord, HeldOut, PruneTrace, RepairRecord
-from paoding_verify.evidence.result import AuditResult, RuleOutcome
+from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.statistics import clopper_pearson
-from paoding_verify.evidence.verdict import Outcome
 from paoding_verify.report.text import count, number, percent
 
 __all__ = [
+    "ANCHOR_NAMES",
     "KIND_NAMES",
     "METHODS",
     "MethodText",
     "claim_name",
-    "decision",
-    "explanation",
     "headline",
     "method_text",
     "only_specifications",
@@ -45,9 +42,21 @@ _WITH_PARAMETER = {
     "margin_preserved": "margin preserved to more than {:g} times the original's",
 }
 
-LARGE = 1e300
-MAX_RULE_CHARACTERS = 320
-"""Policy lines are named in one sentence until they are so long together; the first is always named."""
+
+ANCHOR_NAMES = {
+    "source": "where they came from",
+    "count": "anchors that steer the pruner",
+    "eps": "radius (input units)",
+    "eps_rule": "how the radius was chosen",
+    "domain": "domain",
+    "num_selection": "anchors that candidates are compared on",
+    "selection_source": "where those came from",
+    "bounds": "bounds that steer the pruner",
+    "bounds_reason": "why these bounds",
+    "judging_bounds": "bounds that candidates are compared by",
+    "sha256": "SHA-256 of all anchors",
+}
+"""Facts about the pruner's anchors -> their names in prose; others keep their own."""
 
 
 @dataclass(frozen=True)
@@ -111,84 +120,6 @@ def headline(result: AuditResult) -> str:
 
 def _tested(result: AuditResult) -> str:
     return "a network" if len(result.models) == 1 else "two networks"
-
-
-def decision(result: AuditResult) -> str:
-    """One sentence: the policy lines that decide the verdict, as many as there is room for."""
-    if result.policy is None:
-        return "No policy was applied: this report states what was found and gives no overall verdict."
-    rules, outcome = result.policy.rules, result.policy.outcome
-    if not rules:
-        return "The policy has no rules."
-    if outcome is Outcome.PASS:
-        return f"Every rule of the policy is met ({count(len(rules), 'rule')}): {_listed([r.text for r in rules])}."
-    verb = "Not met" if outcome is Outcome.FAIL else "Neither met nor refuted"
-    deciding = [f"{r.text} (found: {_interval(r)})" for r in rules if r.outcome is outcome]
-    return f"{verb}: {_listed(deciding)}."
-
-
-def _interval(rule: RuleOutcome) -> str:
-    """The values that the evidence leaves open; beyond LARGE a figure stands for "no bound was proved"."""
-    if rule.low == rule.high:
-        return number(rule.low)
-    return f"{number(rule.low)} or more" if rule.high > LARGE else f"{number(rule.low)} to {number(rule.high)}"
-
-
-def _listed(lines: list[str]) -> str:
-    shown = max(1, sum(total <= MAX_RULE_CHARACTERS for total in accumulate(map(len, lines))))
-    more = [f"and {count(len(lines) - shown, 'more rule')} below"] if len(lines) > shown else []
-    return "; ".join(lines[:shown] + more)
-
-
-def explanation(result: AuditResult) -> list[str]:
-    """A few sentences for readers who are no specialists."""
-    counts, total = result.counts, len(result.claims)
-    what = {
-        "audit": "This report checks a network that was made smaller by pruning against the network it came from.",
-        "certify": "This report checks how far one network keeps its answers when its input changes slightly.",
-    }.get(result.mode, "This report checks whether two networks answer alike.")
-    if only_specifications(result):
-        what = "This report checks whether one network can do what its specification calls unsafe."
-        if len(result.models) == 2:
-            what = "This report checks whether two networks together can do what their specification calls unsafe."
-        extent = "every input of a box that the specification describes"
-    else:
-        extent = "an original input together with all the ways in which it may change"
-    sentences = [what]
-    sentences.append(
-        f"It puts {count(total, 'claim')} to the test. A claim covers every input of a region, not a sample of them: "
-        f"{extent}."
-    )
-    if counts["certified"]:
-        sentences.append(_proofs(result))
-    if counts["violated"]:
-        sentences.append(
-            f"{count(counts['violated'], 'claim is', 'claims are')} refuted by a counterexample: a concrete input on "
-            f"which the delivered model files break the claim."
-        )
-    if counts["unknown"]:
-        them = "it" if counts["unknown"] == 1 else "them"
-        sentences.append(
-            f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample; do not "
-            f"read {them} as good news."
-        )
-    if counts["error"]:
-        sentences.append(f"{count(counts['error'], 'claim')} ended in an error; the run is not complete.")
-    return sentences
-
-
-def _proofs(result: AuditResult) -> str:
-    proved = [c for c in result.claims if c.verdict is not None and c.verdict.value == "CERTIFIED"]
-    again = sum(c.rechecked for c in proved)
-    if len(proved) == 1:
-        start = "One claim is proved mathematically, "
-        if again:
-            return f"{start}and a second, independent program has confirmed the proof."
-        return f"{start}but the independent checker has not confirmed the proof. Do not rely on it."
-    start = f"{count(len(proved), 'claim')} are proved mathematically, "
-    if again == len(proved):
-        return f"{start}and a second, independent program has confirmed every one of these proofs."
-    return f"{start}but the independent checker has confirmed only {again} of these proofs. Do not rely on the rest."
 
 
 def pruning_words(trace: PruneTrace) -> list[str]:
