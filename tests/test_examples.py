@@ -66,10 +66,12 @@ def test_an_example_without_its_argument_says_how_to_run_it() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_gallery_is_small_and_names_no_machine() -> None:
-    page = (ROOT / "examples" / "reports" / "digits.html").read_text()
+@pytest.mark.parametrize(("name", "model"), [("digits", "digits_dense.onnx"), ("mnist", "mnist-net_256x2.onnx")])
+def test_the_gallery_is_small_and_names_no_machine(name: str, model: str) -> None:
+    page = (ROOT / "examples" / "reports" / f"{name}.html").read_text()
     assert len(page.encode()) < 200_000
-    assert "digits_dense.onnx" in page
+    assert f'<strong class="break">{model}</strong>' in page
+    assert "paoding-verify audit " in page
     assert "<script" not in page
     for folder in ("/tmp", "/home", "/root", "/work", "/Users"):  # noqa: S108 - looked for, not used
         assert folder not in page
