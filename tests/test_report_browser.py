@@ -38,6 +38,7 @@ onload = () => {
   document.querySelector("#found").textContent = JSON.stringify({
     scrolled: [...page.querySelectorAll(".hero .wide")].filter(wide => wide.scrollWidth > wide.clientWidth).length,
     overflow: root.scrollWidth - root.clientWidth,
+    hidden: [...page.querySelectorAll("section")].filter(one => one.scrollWidth > one.clientWidth).length,
     summary: page.querySelector("#summary").getBoundingClientRect().bottom,
     background: body.backgroundColor, ink: title.color, scripts: page.scripts.length,
     broken: [...page.images].filter(image => !image.naturalWidth).length,
@@ -68,7 +69,7 @@ def probe(folder: Path, result: AuditResult, width: int, *options: str) -> dict[
 @pytest.mark.parametrize("name", ["fail", "hostile", "certify"])
 def test_nothing_overflows_or_is_broken(tmp_path: Path, name: str, width: int):
     found = probe(tmp_path, EXAMPLES[name], width)
-    assert (found["overflow"], found["scrolled"]) == (0, 0)
+    assert (found["overflow"], found["hidden"], found["scrolled"]) == (0, 0, 0)
     assert (found["broken"], found["scripts"], found["charts"]) == (0, 0, 0)
 
 
