@@ -117,6 +117,46 @@ def float32_runs(checker: Checker) -> None:
             assert (found[0] <= values + 1e-14).all(), make.__name__
 
 
+def coarse_runs(checker: Checker) -> None:
+    """Bounds for tf32 and bfloat16 lie below what programs compute that round to 11 or 8 bits."""
+    for seed, make in enumerate((*MAKERS, smooth_net)):
+        network, rng = make(seed), np.random.default_rng(seed)
+        point = rng.uniform(size=network.input_shape).astype(np.float32).astype(np.float64)
+        rows, offsets = both_signs(network.num_outputs)
+        before = np.inf
+        for semantics, bits in (("float32", 24), ("tf32", 11), ("bfloat16", 8)):
+            found = checker["crown"].lower_bounds(network, point[None], point[None], rows, offsets, semantics=semantics)
+            assert (found < before).all()
+            before = found
+            for _ in range(3):
+                values = rows @ run(network, point, rng, bits).astype(np.float64) + offsets
+                assert (found[0] <= values + 1e-14).all(), f"{make.__name__} {semantics}"
+
+
+def exact_bounds(checker: Checker) -> None:
+    """Bounds in rational arithmetic lie below exact values, whatever the slopes."""
+    exact, rng = checker["exact"], np.random.default_rng(2)
+    leaky = chain(
+        (4,), *(op for k in (6, 5, 3) for op in (random_dense(rng, k, {6: 4, 5: 6, 3: 5}[k]), LeakyRelu(0.1)))
+    )
+    for network in (dense_net(2), pooled_net(2), residual_net(2), leaky):
+        lower = rng.uniform(size=network.input_shape)
+        upper = lower + 0.2
+        rows, offsets = both_signs(network.num_outputs)
+        points = np.where(rng.random(size=(40, *lower.shape)) < 0.5, lower, upper)
+        values = exact.Exact.of(rows) @ exact.exact_values(network, points) + exact.Exact.of(offsets)[:, None]
+        ends = network.activations if not any(isinstance(n.op, MaxPool2d) for n in network.nodes) else ()
+        tables = {
+            (start, node): rng.integers(0, 256, (count, int(np.prod(network.shapes[node + 1])))).astype(np.uint8)
+            for start, count in ((len(network.nodes), len(rows)), *((node, 2) for node in ends)) for node in ends
+        }  # fmt: skip
+        for slopes in ({}, tables):
+            program = checker["program"].single_program(network)
+            found = exact.ExactBounds(program, lower, upper, slopes, len(rows)).rows(rows, offsets)
+            least = [min(each.fractions) for each in (values[k] for k in range(len(rows)))]
+            assert all(bound <= value for bound, value in zip(found, least, strict=True))
+
+
 def _scaled_net(seed: int) -> Network:
     """A dense layer between scalings that cancel large numbers: merging them changes a lot."""
     rng = np.random.default_rng(seed)
@@ -292,5 +332,5 @@ def folded_far_out(checker: Checker) -> None:
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, labels, garbage_slopes, values_enclosed, traps_are_refused,
-    float32_runs, sampled_points, folded_far_out, images_of_other_shapes,
+    float32_runs, coarse_runs, exact_bounds, sampled_points, folded_far_out, images_of_other_shapes,
 )  # fmt: skip

@@ -109,6 +109,11 @@ class Claim:
     last resort for a claim that bounds left open."""
 
     @property
+    def bracket(self) -> bool:
+        """Whether it bounds the maximum of |f - g| instead of stating that something holds."""
+        return self.kind == "output_distance" and self.delta is None
+
+    @property
     def ratio(self) -> float | None:
         """Proved bound / attacked value; for output_distance both of |f - g|, so that 1 is a tight bracket.
 
