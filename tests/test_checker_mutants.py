@@ -99,7 +99,6 @@ MUTANTS = [
     ("exact", "sign = -1 if up else 1", "sign = 1 if up else -1"),
     ("exact", "max(slope * l - s * l, u - s * u)", "min(slope * l - s * l, u - s * u) / 2"),
     ("exact", "sign * np.maximum(sign * known[open_units], bounds)", "sign * np.maximum(sign * known[open_units], -bounds)"),
-    ("exact", "np.where((low < 0) & (high > 0) & (entries != NO_HINT), hinted, default)", "np.where(entries != NO_HINT, hinted, default)"),
     ("exact", "constant + (row.above @ low) + (row.below @ high)", "constant + (row.above @ high) + (row.below @ low)"),
     ("exact", "shifts[k] = max(highs[j] for j in window)", "shifts[k] = min(highs[j] for j in window)"),
     ("exact", "low.above + slope * low.below, high.above", "low.above, high.above"),
