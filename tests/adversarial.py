@@ -11,7 +11,7 @@ from paoding_verify.evidence.property import Property, predicts
 from paoding_verify.network.graph import Dense, Network, Relu
 from tests.networks import chain
 
-__all__ = ["Trap", "traps"]
+__all__ = ["Trap", "random_traps", "traps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,37 +30,37 @@ def _row(weights: list[float], offset: float) -> Property:
     return Property(np.array([weights]), np.array([offset]), ((0,),))
 
 
-def absorption(exponent: int, bits: int) -> Trap:
-    """relu(relu(K x + w) - w), w = 2^e, K = .75 ulp: an interval's centre K / 2 rounds to nothing, and the property
+def absorption(exponent: int, bits: int, share: float = 0.75) -> Trap:
+    """relu(relu(K x + w) - w), w = 2^e, K = share ulp: an interval's centre K / 2 rounds to nothing, and the property
     that the value stays below .5 ulp seems to hold; at x = 1 it is .75 ulp.
     """
     w = 2.0**exponent
     ulp = w * 2.0**-bits
     ops = (
-        Dense(np.array([[0.75 * ulp]]), np.array([w])), Relu(), Dense(np.array([[1.0]]), np.array([-w])), Relu(),
+        Dense(np.array([[share * ulp]]), np.array([w])), Relu(), Dense(np.array([[1.0]]), np.array([-w])), Relu(),
         Dense(np.array([[0.0], [1.0]]), np.array([0.5 * ulp, 0.0])),
     )  # fmt: skip
     network = chain((1,), *ops)
     return Trap(f"absorption 2^{exponent}", network, np.zeros(1), np.ones(1), predicts(0, 2), ("real", "float32"))
 
 
-def backward_sum(exponent: int, bits: int) -> Trap:
-    """x - T with x >= p = .3 ulp and T = .45 ulp of w = 2^e, through + w and - w: -T - w + w loses T going backward."""
+def backward_sum(exponent: int, bits: int, share: float = 0.45) -> Trap:
+    """x - T with x >= p = .3 ulp and T = share ulp of w = 2^e, through + w and - w: -T - w + w loses T."""
     w = 2.0**exponent
     ulp = w * 2.0**-bits
     one = np.array([[1.0]])
     ops = (
-        Dense(one, np.array([w])), Relu(), Dense(one, np.array([-w])), Relu(), Dense(one, np.array([-0.45 * ulp])),
+        Dense(one, np.array([w])), Relu(), Dense(one, np.array([-w])), Relu(), Dense(one, np.array([-share * ulp])),
     )  # fmt: skip
     lower, upper = np.array([0.3 * ulp]), np.array([0.31 * ulp])
     return Trap(f"backward sum 2^{exponent}", chain((1,), *ops), lower, upper, _row([1.0], 0.0), ("real",))
 
 
-def input_sum(exponent: int) -> Trap:
+def input_sum(exponent: int, rest: float = 0.25) -> Trap:
     """w x1 - w x2 + x3 >= .5 with x1 = x2 = 1 and x3 = .25: in floats the sum may come out as anything."""
     w = 2.0**exponent
     network = chain((3,), Dense(np.array([[w, 1.0, -w]]), np.array([-0.5])))
-    point = np.array([1.0, 0.25, 1.0])
+    point = np.array([1.0, rest, 1.0])
     return Trap(f"input sum 2^{exponent}", network, point, point, _row([1.0], 0.0), ("real",))
 
 
@@ -102,10 +102,10 @@ def underflow_in_chain() -> Trap:
     return Trap("underflow in a chain", chain((1,), *ops), np.ones(1), np.ones(1), prop, ("float32",))
 
 
-def coefficient_sum(exponent: int) -> Trap:
+def coefficient_sum(exponent: int, rest: float = 0.25) -> Trap:
     """(w - .25 - w) x, summed over three units: going backward, the coefficient of x may come out as 0."""
     w = 2.0**exponent
-    first, last = Dense(np.array([[w], [-0.25], [-w]]), np.zeros(3)), Dense(np.ones((1, 3)), np.zeros(1))
+    first, last = Dense(np.array([[w], [-rest], [-w]]), np.zeros(3)), Dense(np.ones((1, 3)), np.zeros(1))
     return Trap(
         f"coefficients 2^{exponent}", chain((1,), first, last), np.ones(1), np.ones(1), _row([1.0], 0.1), ("real",)
     )
@@ -116,6 +116,32 @@ def float32_absorption() -> Trap:
     one = np.array([[1.0]])
     network = chain((1,), Dense(one, np.array([2.0**24])), Relu(), Dense(one, np.array([-(2.0**24)])))
     return Trap("absorption in float32", network, np.array([0.4]), np.array([0.45]), _row([1.0], -0.1), ("float32",))
+
+
+def hidden_bump(width: float, place: float) -> Trap:
+    """.5 - bump(x) > 0, the bump being 1 at one place and 0 further than `width` from it: samples hardly meet it."""
+    slope = 1.0 / width
+    first = Dense(np.full((3, 1), slope), np.array([1.0, 0.0, -1.0]) - slope * place)
+    network = chain((1,), first, Relu(), Dense(np.array([[-1.0, 2.0, -1.0]]), np.array([0.5])))
+    return Trap("hidden bump", network, np.zeros(1), np.ones(1), _row([1.0], 0.0), ("real", "float32"))
+
+
+def random_traps(rng: np.random.Generator) -> Iterator[Trap]:
+    """Ever new ones of all kinds; numbers are multiples of 1/64, so that they are what they are said to be."""
+
+    def share(low: int, high: int) -> float:
+        return int(rng.integers(low, high)) / 64
+
+    while True:
+        single, double = int(rng.integers(20, 61)), int(rng.integers(60, 101))
+        yield absorption(single, 23, share(36, 62))
+        yield absorption(double, 52, share(36, 62))
+        yield backward_sum(double, 52, share(21, 31))
+        yield input_sum(double, share(1, 32))
+        yield coefficient_sum(double, share(8, 60))
+        yield order_sensitive(single + 5)
+        yield folded_bias(single + 5)
+        yield hidden_bump(2.0 ** -int(rng.integers(8, 16)), share(1, 64))
 
 
 def traps() -> Iterator[Trap]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from types import ModuleType
 
 import numpy as np
@@ -115,6 +116,56 @@ def float32_runs(checker: Checker) -> None:
         for _ in range(8):
             values = rows @ run(network, point, rng).astype(np.float64) + offsets
             assert (found[0] <= values + 1e-14).all(), make.__name__
+
+
+def coarse_runs(checker: Checker) -> None:
+    """Bounds for tf32 and bfloat16 lie below what programs compute that round to 11 or 8 bits."""
+    rng = np.random.default_rng(0)
+    lone = chain((6,), random_dense(rng, 5, 6)), chain((6,), LeakyRelu(0.3)), chain((6,), Sigmoid())
+    for network in (*(make(k) for k, make in enumerate((*MAKERS, smooth_net))), *lone):
+        point = rng.uniform(size=network.input_shape).astype(np.float32).astype(np.float64)
+        rows, offsets = both_signs(network.num_outputs)
+        before = np.inf
+        for semantics, bits in (("float32", 24), ("tf32", 11), ("bfloat16", 8)):
+            found = checker["crown"].lower_bounds(network, point[None], point[None], rows, offsets, semantics=semantics)
+            assert (found < before).all()
+            before = found
+            for _ in range(3):
+                values = rows @ run(network, point, rng, bits).astype(np.float64) + offsets
+                assert (found[0] <= values + 1e-14).all(), semantics
+
+
+def exact_bounds(checker: Checker) -> None:
+    """Bounds in rational arithmetic lie below exact values, whatever the slopes."""
+    exact, rng = checker["exact"], np.random.default_rng(2)
+    leaky = [
+        chain((2,), *(op for k in (2, 2, 1) for op in (random_dense(rng, k, 2), LeakyRelu(0.75)))) for _ in range(20)
+    ]
+    for network in (dense_net(2), pooled_net(2), residual_net(2), *leaky):
+        lower = rng.uniform(-0.5, 0.5, size=network.input_shape)
+        upper = lower + (0.2 if network.num_outputs > 1 else 1.0)
+        rows, offsets = both_signs(network.num_outputs)
+        points = np.where(rng.random(size=(40, *lower.shape)) < 0.5, lower, upper)
+        values = exact.Exact.of(rows) @ exact.exact_values(network, points) + exact.Exact.of(offsets)[:, None]
+        ends = network.activations if not any(isinstance(n.op, MaxPool2d) for n in network.nodes) else ()
+        tables = {
+            (start, node): rng.integers(0, 256, (count, int(np.prod(network.shapes[node + 1])))).astype(np.uint8)
+            for start, count in ((len(network.nodes), len(rows)), *((node, 2) for node in ends)) for node in ends
+        }  # fmt: skip
+        for slopes in ({}, tables):
+            program = checker["program"].single_program(network)
+            found = exact.ExactBounds(program, lower, upper, slopes, len(rows)).rows(rows, offsets)
+            least = [min(each.fractions) for each in (values[k] for k in range(len(rows)))]
+            assert all(bound <= value for bound, value in zip(found, least, strict=True))
+
+
+def exact_ends(checker: Checker) -> None:
+    """-relu(x) on [l, u] is no less than -u, which is attained: nothing may be rounded inward."""
+    network, rng = chain((1,), Dense(np.array([[1.0]]), np.zeros(1)), Relu()), np.random.default_rng(3)
+    row = np.array([[-1.0]])
+    for low, high in rng.uniform(0.1, 1.0, size=(20, 2)):
+        (bound,) = checker["exact"].exact_lower_bounds(network, np.array([-low]), np.array([high]), row, np.zeros(1))
+        assert -high - 1e-3 <= bound <= -Fraction(high)
 
 
 def _scaled_net(seed: int) -> Network:
@@ -292,5 +343,5 @@ def folded_far_out(checker: Checker) -> None:
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, labels, garbage_slopes, values_enclosed, traps_are_refused,
-    float32_runs, sampled_points, folded_far_out, images_of_other_shapes,
+    float32_runs, coarse_runs, exact_bounds, exact_ends, sampled_points, folded_far_out, images_of_other_shapes,
 )  # fmt: skip

@@ -13,9 +13,11 @@ __all__ = ["run"]
 Vector = np.ndarray
 
 
-def run(network: Network, x: Vector, rng: np.random.Generator) -> Vector:
-    """Outputs for one input (*input_shape) by one randomly chosen float32 program."""
-    values: list[Vector | None] = [x.astype(np.float32).reshape(-1)]
+def run(network: Network, x: Vector, rng: np.random.Generator, bits: int = 24) -> Vector:
+    """Outputs for one input (*input_shape) by one randomly chosen float32 program, operands and results rounded to so
+    many bits.
+    """
+    values: list[Vector | None] = [_short(x.reshape(-1), bits)]
     pending: dict[int, tuple[int, Vector, Vector]] = {}  # value -> (source, matrix, bias), to be merged into its reader
     for index, node in enumerate(network.nodes):
         shapes = [network.shapes[i] for i in node.inputs]
@@ -32,13 +34,21 @@ def run(network: Network, x: Vector, rng: np.random.Generator) -> Vector:
                 pending[index + 1] = (source, matrix, bias)
                 values.append(None)
             else:
-                values.append(_affine(matrix, bias, values[source], rng))
+                operands = (_short(a, bits) for a in (matrix, bias, values[source]))
+                values.append(_short(_affine(*operands, rng), bits))
         else:
             inputs = [values[i].reshape(1, *shape) for i, shape in zip(node.inputs, shapes, strict=True)]  # type: ignore[union-attr]
-            values.append(evaluate_op(node.op, *inputs).astype(np.float32).reshape(-1))
+            values.append(_short(evaluate_op(node.op, *inputs).reshape(-1), bits))
     result = values[-1]
     assert result is not None
     return result
+
+
+def _short(x: Vector | None, bits: int) -> Vector:
+    """Rounded to nearest, to so many significant bits."""
+    assert x is not None
+    mantissa, exponent = np.frexp(x.astype(np.float64))
+    return np.ldexp(np.rint(mantissa * 2.0**bits) / 2.0**bits, exponent).astype(np.float32)
 
 
 def _matrix(op: Op, shape: tuple[int, ...]) -> tuple[Vector, Vector]:

@@ -9,7 +9,6 @@ from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.bounds.case_bounds import CaseBounder, Lines
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.bounds.differential import PairBounder
-from paoding_verify.checker import branching
 from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases, root_state
 from paoding_verify.checker.crown import lower_bounds
 from paoding_verify.checker.prove import prove
@@ -226,14 +225,3 @@ def test_properties_in_single_precision_are_bounded_in_double() -> None:
     one = np.ones((1, 1))
     (proof,) = prove([network], one, one, [prop], [Certificate("crown", trees=(tree,))], semantics="real")
     assert not proof.proved
-
-
-@pytest.mark.parametrize(("real", "float32"), [(-1.0, 0.5), (-1.0, -2.0), (0.5, -1.0), (0.2, 0.5)])
-def test_a_float32_proof_helps_exact_arithmetic_and_not_the_other_way(
-    monkeypatch: pytest.MonkeyPatch, real: float, float32: float
-) -> None:
-    found = {"real": real, "float32": float32}
-    monkeypatch.setattr(branching, "_margin", lambda *arguments: found[arguments[-1]])
-    question = [wide(0)], *HALF, above(0.0), Certificate("crown")
-    assert margin_by_cases(*question, "float32") == float32
-    assert margin_by_cases(*question, "real") == (real if real > 0 else max(real, float32))

@@ -189,7 +189,7 @@ def test_nothing_is_certified_without_the_checker(monkeypatch):
     monkeypatch.setattr(checker, "prove", refuse)
     (finding,) = certify(network, tasks_around(network, [1e-3]), FAST)
     assert finding.claim.verdict == Verdict.UNKNOWN
-    assert "not re-proved by the checker (real: not today)" in finding.claim.reason
+    assert "not re-proved by the checker (float32: not today)" in finding.claim.reason
     assert finding.claim.bound == -1.0
     assert finding.certificate is None
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from paoding_verify.auditing.bundle import write as write_bundle
-from paoding_verify.checker.bundle import Sample, check_bundle
-from paoding_verify.checker.prove import prove
+from paoding_verify.checker import claims
+from paoding_verify.checker.bundle import Sample, Wishes, check_bundle
+from paoding_verify.checker.prove import Proof, prove
 from paoding_verify.errors import DataError
 from paoding_verify.evidence.boxes import Box, ball, box_digest, pack_box
 from paoding_verify.evidence.certificate import Certificate
@@ -167,8 +168,24 @@ def test_honest_bundles_hold(single: Bundle, pair: Bundle, tmp_path: Path) -> No
     assert not report.complete
 
 
+def test_claims_are_proved_in_the_hardest_arithmetic_that_they_name(
+    pair: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def proving(*question: object, semantics: str) -> list[Proof]:
+        asked.append(semantics)
+        return prove(*question, semantics=semantics)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(claims, "prove", proving)
+    assert check_bundle(write(tmp_path / "pair", *pair)).ok
+    result = changed(changed(pair[0], C, semantics=("real",)), D, semantics=("real",))
+    assert check_bundle(write(tmp_path / "other", changed(result, E, semantics=("real",)), pair[1])).ok
+    assert asked == ["float32", "real"]
+
+
 def test_a_sample_says_what_it_left_out(pair: Bundle, tmp_path: Path) -> None:
-    report = check_bundle(write(tmp_path / "pair", *pair), samples=2, seed=7)
+    report = check_bundle(write(tmp_path / "pair", *pair), wishes=Wishes(samples=2, seed=7))
     assert report.sample == Sample(2, 3, 7)
     assert len(report.reproved) == 2
     assert [why for _, why in report.unchecked] == ["not in the sample"]

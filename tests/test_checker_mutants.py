@@ -28,6 +28,7 @@ ORDER = (
     "differential",
     "branching",
     "prove",
+    "exact",
 )
 PREFIX = "paoding_verify.checker."
 
@@ -93,6 +94,15 @@ MUTANTS = [
     ("branching", "return min(margins)", "return max(margins)"),
     ("branching", "prop.offsets[numbers].astype(np.float64), zero, credit", "abs(prop.offsets[numbers]), zero, credit"),
     ("branching", "if pending or leaf != len(scales)", "if leaf != len(scales)"),
+    ("intervals", "+ 3 + 3 * coarse", "+ 3"),
+    ("intervals", "gamma(3 * COARSE[semantics], U32) * (reach", "0.0 * (reach"),
+    ("exact", "sign = -1 if up else 1", "sign = 1 if up else -1"),
+    ("exact", "max(slope * l - s * l, u - s * u)", "min(slope * l - s * l, u - s * u) / 2"),
+    ("exact", "sign * np.maximum(sign * known[open_units], bounds)", "sign * np.maximum(sign * known[open_units], -bounds)"),
+    ("exact", "constant + (row.above @ low) + (row.below @ high)", "constant + (row.above @ high) + (row.below @ low)"),
+    ("exact", "shifts[k] = max(highs[j] for j in window)", "shifts[k] = min(highs[j] for j in window)"),
+    ("exact", "low.above + slope * low.below, high.above", "low.above, high.above"),
+    ("exact", "constant = constant + (row.above @ t) + (row.below @ s)\n            else", "constant = constant + (row.above @ t)\n            else"),
     ("prove", "if not low.flat[node.dimension] <= node.threshold <= high.flat[node.dimension]:", "if False:"),
     ("prove", "pending += [(low, below, node.below), (above, high, node.above)]", "pending += [(low, below, node.below)]"),
     ("prove", "min(margins[task], margin)", "max(margins[task] if margins[task] < 1e300 else margin, margin)"),

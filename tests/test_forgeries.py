@@ -17,7 +17,7 @@ import pytest
 from paoding_verify.auditing.bundle import write
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.auditing.run import audit, certify_model, compare_models
-from paoding_verify.checker.bundle import BundleReport, check_bundle
+from paoding_verify.checker.bundle import BundleReport, Wishes, check_bundle
 from paoding_verify.cli.main import main
 from paoding_verify.data import Dataset
 from paoding_verify.evidence.claim import Witness
@@ -118,14 +118,14 @@ FORGERIES: dict[str, tuple[forgers.Forger, str]] = {
         each(is_a("output_distance"), **OPEN, bound=1e-9), "a bound belongs to CERTIFIED"),
     "unknown claim with a positive bound": (
         each(is_a("top1_robust", C), **OPEN, bound=1.0), "positive exactly if the claim is CERTIFIED"),
-    "distance bound": (each(is_a("output_distance"), bound=1e-3, attack=None), "not proved in real"),
+    "distance bound": (each(is_a("output_distance"), bound=1e-3, attack=None), "not proved in float32"),
     "distance below the attack": (each(is_a("output_distance"), attack=1e3), "more than the certified bound"),
     "margin bound": (each(is_a("top1_robust", C), bound=50.0), "exceeds what is proved"),
     "bound left out": (each(is_a("top1_robust", C), bound=None), "a bound belongs to CERTIFIED"),
     "violated bracket": (
         each(is_a("output_distance"), verdict=V, semantics=(), bound=None,
              witness=Witness((0.5,) * 12, (0.0,) * 3, (1.0,) * 3)), "nothing that a witness could break"),
-    "violated claims called certified": (forgers.claimed, "not proved in real"),
+    "violated claims called certified": (forgers.claimed, "not proved in float32"),
     "thresholds that differ": (
         lambda r: each(lambda c: c.id == r.claims[-1].id, delta=1e3, margin=999.0)(r), "differ in their threshold"),
     "threshold of a robustness claim": (each(is_a("top1_robust"), delta=1.0), "only claims of kind output_distance"),
@@ -273,11 +273,11 @@ def test_a_sample_is_drawn_by_chance_and_named(
     honest: AuditResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write(honest, tmp_path / "out")
-    first, second = (check_bundle(folder, samples=4, twins=TWINS) for _ in range(2))
+    first, second = (check_bundle(folder, twins=TWINS, wishes=Wishes(samples=4)) for _ in range(2))
     assert first.sample is not None
     assert second.sample is not None
     assert first.sample.seed != second.sample.seed
-    again = check_bundle(folder, samples=4, seed=first.sample.seed, twins=TWINS)
+    again = check_bundle(folder, twins=TWINS, wishes=Wishes(samples=4, seed=first.sample.seed))
     assert (again.reproved, again.replayed) == (first.reproved, first.replayed)
     assert (first.ok, first.complete) == (True, False)
     assert main(["check", str(folder), "--samples", "4", "--quiet"]) == 0

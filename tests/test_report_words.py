@@ -85,3 +85,13 @@ def test_the_first_section_says_what_was_found(high: float, words: str):
     rules = (replace(result.policy.rules[0], low=0.34, high=high),)
     summary = render_html(replace(result, policy=replace(result.policy, rules=rules))).split("<nav", 1)[0]
     assert words in summary
+
+
+def test_proofs_that_the_checker_refuses_are_counted():
+    result, words = compare_example(), "not re-proved by the checker (float32: the proved margin -0.1 is not positive)"
+    count = result.counts["unknown"]
+    assert count > 1
+    claims = tuple(replace(c, reason=words) if c.verdict is Verdict.UNKNOWN else c for c in result.claims)
+    said = f"Of the open claims {count} were proved by the search and not re-proved by the independent checker"
+    assert said in Page(render_html(replace(result, claims=claims))).text
+    assert "proved by the search" not in Page(render_html(result)).text

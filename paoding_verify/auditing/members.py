@@ -27,7 +27,7 @@ def binary_members(
     members = {model_file(role): data for role, data in shipped.items()}
     members[BOXES] = _boxes(regions)
     certificates = {f.claim.id: f.certificate for f in findings if f.certificate is not None}
-    members[CERTIFICATES] = dumps(certificates).encode()
+    members[CERTIFICATES] = dumps(certificates, indent=None).encode()
     return members | witness_files([finding.claim for finding in findings])
 
 

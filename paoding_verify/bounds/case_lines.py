@@ -1,6 +1,6 @@
 """The lines that make bounds on a whole region large: lower slopes, and shares of twin units bounded as a difference.
 
-Every number in [0, 1] is valid, so what is found needs no trust. It is held to 1/255, as certificates hold it.
+Every number in [0, 1] is valid, so what is found needs no trust. It is held to 1 / SCALE, as certificates hold it.
 Source: Xu et al., arXiv 2011.13824 (optimised slopes); shares are optimised in the same way.
 """
 
@@ -11,7 +11,7 @@ import torch
 
 from paoding_verify.bounds.case_bounds import CaseBounder, Intervals, Lines
 from paoding_verify.checker.program import Program
-from paoding_verify.evidence.certificate import Slopes
+from paoding_verify.evidence.certificate import SCALE, Slopes
 
 __all__ = ["as_tables", "improve_lines"]
 
@@ -57,7 +57,7 @@ def as_tables(lines: Lines, program: Program) -> tuple[Slopes, Slopes]:
     for each in (lines.slopes, lines.shares):
         tables = {}
         for k, table in each.items():
-            values, kept = np.rint(table.numpy() * 255).astype(np.uint8), program.steps[k].kept
+            values, kept = np.rint(table.numpy() * SCALE).astype(np.uint8), program.steps[k].kept
             tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
         result.append(tables)
     return result[0], result[1]
@@ -69,5 +69,5 @@ def _through(values: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
 
 
 def _rounded(values: torch.Tensor) -> torch.Tensor:
-    """To multiples of 1/255."""
-    return torch.round(values * 255) / 255.0
+    """To multiples of 1 / SCALE."""
+    return torch.round(values * SCALE) / SCALE

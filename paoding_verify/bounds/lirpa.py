@@ -20,7 +20,7 @@ import torch
 from paoding_verify.bounds.lirpa_compat import load_lirpa, quiet
 from paoding_verify.bounds.lowering import lower as lower_network
 from paoding_verify.errors import ConfigError, EngineError, MissingComponentError, ModelError
-from paoding_verify.evidence.certificate import Slopes
+from paoding_verify.evidence.certificate import SCALE, Slopes
 from paoding_verify.network.graph import Array, Conv2d, Dense, Network, Relu
 from paoding_verify.network.torch_out import to_module
 
@@ -211,7 +211,14 @@ class LirpaBounder:
         return {value.name: [value.lower.detach(), value.upper.detach()] for value in inputs}
 
     def _set_iterations(self, iterations: int) -> None:
-        options = {"iteration": iterations, "loss_reduction_func": _unproved_first, "early_stop_patience": iterations}
+        options = {
+            "iteration": iterations,
+            "early_stop_patience": iterations,
+            "loss_reduction_func": _unproved_first,
+            # All units of a layer share the slopes behind their bounds, as they do in certificates: nothing that is
+            # optimised is lost on the way to the checker, and hardly anything is gained by slopes of their own.
+            "use_shared_alpha": True,
+        }
         self._bounded.set_bound_opts({"optimize_bound_args": options})
 
     def _boxes_at_a_time(self, num_rows: int, method: str) -> int:
@@ -226,12 +233,8 @@ class LirpaBounder:
         return fitting if method == "crown" else min(fitting, self._alpha_chunk(num_rows, units))
 
     def _alpha_chunk(self, num_rows: int, units: list[int]) -> int:
-        """Boxes whose slopes fit into memory together; with a single box too large, rows of a layer share slopes."""
-        per_box = 2 * sum(n * (num_rows + sum(units[k + 1 :])) for k, n in enumerate(units))
-        shared = per_box > _ALPHA_FLOATS
-        self._bounded.set_bound_opts({"optimize_bound_args": {"use_shared_alpha": shared}})
-        if shared:
-            per_box = 2 * sum(n * (num_rows + len(units)) for n in units)
+        """Boxes whose slopes fit into memory together."""
+        per_box = 2 * sum(n * (num_rows + len(units)) for n in units)
         return max(1, _ALPHA_FLOATS // max(1, per_box))
 
     def _slopes(self, count: int) -> tuple[Slopes, ...]:
@@ -270,12 +273,12 @@ class LirpaBounder:
 
 
 def _per_row(alpha: torch.Tensor, *, is_property: bool) -> npt.NDArray[np.uint8]:
-    """Slopes in 1/255. Shapes: alpha (2: lower and upper, rows or 1, N, *units) -> (rows or 1, N, units)."""
-    values = alpha.detach()[0] if is_property else alpha.detach().mean(dim=0)
+    """Slopes in 1 / SCALE. Shapes: alpha (2: lower and upper, rows or 1, N, *units) -> (rows, or 2, or 1, N, units)."""
+    values = alpha.detach()[0] if is_property else alpha.detach()[:, 0]
     if values.shape[0] * values[0, 0].numel() > _TABLE:
         values = values.mean(dim=0, keepdim=True)
     flat = values.reshape(values.shape[0], values.shape[1], -1).cpu().numpy()
-    return np.asarray(np.rint(np.clip(flat, 0.0, 1.0) * 255.0), dtype=np.uint8)
+    return np.asarray(np.rint(np.clip(flat, 0.0, 1.0) * SCALE), dtype=np.uint8)
 
 
 def _unproved_first(bounds: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ from paoding_verify.checker.intervals import Enclosure
 from paoding_verify.checker.program import Program, Step
 from paoding_verify.checker.relax import Lines, scatter_cells
 from paoding_verify.checker.rounding import TINY, U64, downward, magnitude, up
-from paoding_verify.evidence.certificate import Slopes
+from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
 from paoding_verify.network.graph import Add, Array, MaxPool2d, is_linear
 from paoding_verify.network.linear import product, transpose
 
@@ -36,7 +36,7 @@ __all__ = ["Coupling", "Indices", "Origin", "Pass", "State", "dot", "hinted", "t
 
 Indices = npt.NDArray[np.intp]
 Origin = tuple[int, Indices]
-"""Start of a backward pass as certificates number it, and for each of its P rows the row of that start."""
+"""Start of a backward pass as certificates number it, and for each of its P rows the row of the tables about it."""
 
 
 @dataclass(eq=False)
@@ -141,33 +141,22 @@ def _nonlinear(state: State, index: int, rows: Pass, coefficient: Array, origin:
         return
     low = lines.lower_slope[here]
     if state.slopes is not None and lines.free_slope is not None and lines.unstable is not None:
-        hints = hinted(state, state.slopes, step, low, here, origin)
+        hints = hinted(state.slopes, step, low, here, origin)
         low = np.where(lines.unstable[here], np.clip(hints, lines.free_slope, 1.0), low)
     rows.give(step.inputs[0], positive * low + negative * lines.upper_slope[here], state.values)
 
 
-def hinted(
-    state: State, tables: Sequence[Slopes], step: Step, default: Array, regions: Indices, origin: Origin
-) -> Array:
+def hinted(tables: Sequence[Slopes], step: Step, default: Array, regions: Indices, origin: Origin) -> Array:
     """The certificate's numbers for some rows, `default` where it has none. Shapes: (P, *shape) -> same."""
     start, numbers = origin
     found = default.reshape(len(default), -1).copy()
-    source = next((s for s in state.program.steps if s.number == start), None)
     for region in np.unique(regions):
         table = tables[region].get((start, step.number))
-        if table is None:
-            continue
-        mine = np.flatnonzero(regions == region)
-        wanted = numbers[mine]
-        if source is not None and source.kept is not None and len(table) == len(source.kept) < np.prod(source.shape):
-            place = np.zeros(int(np.prod(source.shape)), dtype=np.intp)
-            place[source.kept] = np.arange(len(source.kept))
-            wanted = place[wanted]
-        chosen = table[wanted if len(table) > 1 else np.zeros_like(wanted)] / 255.0
-        if step.kept is not None and table.shape[1] < found.shape[1]:
-            found[mine[:, None], step.kept] = chosen
-        else:
-            found[mine] = chosen
+        if table is not None:
+            mine = np.flatnonzero(regions == region)
+            entries = table[numbers[mine] if len(table) > 1 else np.zeros_like(mine)]
+            place = np.ix_(mine, np.arange(table.shape[1]) if step.kept is None else step.kept)
+            found[place] = np.where(entries == NO_HINT, found[place], entries / SCALE)
     return found.reshape(default.shape)
 
 

@@ -31,7 +31,7 @@ from paoding_verify.checker.backward import Indices, Pass, State, take_back
 from paoding_verify.checker.crown import CHUNK_NUMBERS, bound_rows, enclose
 from paoding_verify.checker.differential import Twins, pair_state
 from paoding_verify.checker.intervals import Enclosure, enclose_activation
-from paoding_verify.checker.program import Program, Step, single_program
+from paoding_verify.checker.program import Program, num_units, single_program
 from paoding_verify.checker.relax import Lines
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree
@@ -66,21 +66,10 @@ def margin_by_cases(
 ) -> float:
     """A proved lower bound of the property's margin on one box; minus infinity where nothing is proved.
 
-    Exact arithmetic is among the executions that count in float32: it makes no error, and every error there has only
-    an upper bound. So what is proved for float32 is proved for it too, and helps where a leaf's lines differ.
     Shapes: networks: one, or (f, g); lower, upper (*input_shape).
     Raises: InputError if the certificate's trees fit neither the networks nor the property.
     """
-    margin = _margin(networks, (lower, upper), prop, certificate, semantics)
-    if semantics == "real" and not margin > 0:
-        margin = max(margin, _margin(networks, (lower, upper), prop, certificate, "float32"))
-    return margin
-
-
-def _margin(
-    networks: Sequence[Network], box: tuple[Array, Array], prop: Property, certificate: Certificate, semantics: str
-) -> float:
-    state = root_state(networks, *box, prop, certificate, semantics)
+    state = root_state(networks, lower, upper, prop, certificate, semantics)
     leaves = [_checked(tree, prop, state.program) for tree in certificate.trees]
     if len({tree.clause for tree in certificate.trees}) != len(leaves) or sum(map(len, leaves)) > MAX_CASES:
         raise InputError(f"the certificate has two trees for one clause, or more than {MAX_CASES} leaves")
@@ -153,14 +142,9 @@ def _checked(tree: ReluTree, prop: Property, program: Program) -> list[Leaf]:
         step = steps.get(node)
         if step is None or not isinstance(step.op, (Relu, LeakyRelu)) or step.inputs[0] == 0:
             raise InputError(f"the certificate splits node {node}, which is no ReLU behind another node")
-        if not 0 <= unit < _count(step):
-            raise InputError(f"the certificate splits unit {unit} of node {node}, which has {_count(step)}")
+        if not 0 <= unit < num_units(step):
+            raise InputError(f"the certificate splits unit {unit} of node {node}, which has {num_units(step)}")
     return leaves
-
-
-def _count(step: Step) -> int:
-    """Units that a node has in its own network."""
-    return int(np.prod(step.shape)) if step.kept is None else len(step.kept)
 
 
 def bound_leaves(state: State, leaves: Sequence[Leaf], prop: Property, semantics: str) -> Array:

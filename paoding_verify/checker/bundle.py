@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,23 @@ from paoding_verify.checker.centres import check_margin, enclose_outputs
 from paoding_verify.checker.claims import Setting, prove_claims
 from paoding_verify.checker.consistency import check_consistency, taken_on_trust
 from paoding_verify.checker.derived import Twins, check_derived
+from paoding_verify.checker.exactly import choose_claims, prove_exactly
+from paoding_verify.checker.intervals import ARITHMETICS
 from paoding_verify.checker.members import read_boxes, read_members
 from paoding_verify.checker.records import check_balls, check_digests, read_models
 from paoding_verify.checker.replay import replay
-from paoding_verify.errors import DataError, InputError
+from paoding_verify.errors import ConfigError, DataError, InputError, IntegrityError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.codec import loads
-from paoding_verify.evidence.members import BOXES, CERTIFICATES, PROPERTIES, RESULT
+from paoding_verify.evidence.envelope import key_id, unseal
+from paoding_verify.evidence.members import ATTESTATION, BOXES, CERTIFICATES, PROPERTIES, RESULT, SIGNATURE
 from paoding_verify.evidence.property import PropertyRecord
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
 
-__all__ = ["BundleReport", "Sample", "check_bundle"]
+__all__ = ["BundleReport", "Sample", "Wishes", "check_bundle"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -66,6 +69,12 @@ class BundleReport:
     """Statements that nothing in a bundle can prove or refute."""
     sample: Sample | None = None
     """None: every claim was looked at."""
+    signed_by: str | None = None
+    """Id of the key whose signature was verified; None: none was asked about."""
+    exact: tuple[tuple[str, str], ...] | None = None
+    """(claim id, why not) of the re-proved claims tried in exact arithmetic, "" if proved; None: not asked."""
+    beyond: tuple[tuple[str, str], ...] | None = None
+    """(claim id, why not) of all re-proved claims in an arithmetic that they need not name, "" if proved; or None."""
 
     @property
     def ok(self) -> bool:
@@ -78,23 +87,36 @@ class BundleReport:
         return self.sample is None and not self.unchecked and not self.omitted
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What a check looks at, beyond what a bundle has to show."""
+
+    samples: int | None = None
+    """Claims to prove or replay, drawn by chance; None: all."""
+    seed: int | None = None
+    """Draws the sample, and claims for exact arithmetic; None: from the system, so that nobody knows them before."""
+    exact: int = 0
+    """So many claims of smallest margin, and so many others, are proved in exact rational arithmetic as well."""
+    semantics: str = ""
+    """An arithmetic in which all claims that were re-proved are tried as well."""
+    key: bytes | None = None
+    """Public key, in PEM, that must have signed the bundle."""
+
+
 def check_bundle(
-    path: str | Path,
-    *,
-    progress: Progress | None = None,
-    samples: int | None = None,
-    seed: int | None = None,
-    twins: Twins | None = None,
+    path: str | Path, *, progress: Progress | None = None, twins: Twins | None = None, wishes: Wishes | None = None
 ) -> BundleReport:
     """Whether a bundle holds what it says, told from its files alone; `trusted` lists what no bundle can show.
 
-    Every CERTIFIED claim is proved again from the shipped models, every VIOLATED one is replayed; with `samples` only
-    that many of them, drawn by `seed` (without one by chance, so that nobody knows the sample beforehand). Claims are
-    exactly those of the mode, margins at anchors, metrics and policy follow, no evidence contradicts another. `twins`
+    Every CERTIFIED claim is proved again from the shipped models, every VIOLATED one is replayed. Claims are exactly
+    those of the mode, margins at anchors, metrics and policy follow, no evidence contradicts another. `twins`
     (`report.render.TWINS`) draws report and twins again; those it does not draw are `omitted`.
-    Raises: DataError if the folder is no bundle.
+    Raises: DataError if the place is no bundle; ConfigError or MissingComponentError if a wish cannot be met.
     """
-    found = _Findings()
+    found, wishes = _Findings(), wishes or Wishes()
+    seed = int.from_bytes(os.urandom(8), "big") if wishes.seed is None else wishes.seed
+    if wishes.semantics and wishes.semantics not in ARITHMETICS:
+        raise ConfigError(f"{wishes.semantics!r} is no arithmetic; known are {', '.join(ARITHMETICS)}")
     members = read_members(Path(path), found.problems)
     if RESULT not in members:
         raise DataError(f"the bundle has no {RESULT} with the digest that the manifest states")
@@ -103,7 +125,8 @@ def check_bundle(
     check_derived(result, members, twins or {}, found.problems, found.omitted)
     bench = _Bench.of(result, members, found)
     _check_margins(result, bench, found.problems)
-    work, sample = _choose(result, samples, seed, found)
+    signed_by = _check_signature(members, wishes.key, found.problems)
+    work, sample = _choose(result, wishes.samples, seed, found)
     for start in range(0, len(work), BATCH):
         _settle(work[start : start + BATCH], bench, found)
         if progress is not None:
@@ -111,7 +134,9 @@ def check_bundle(
     return BundleReport(
         tuple(found.problems), tuple(found.reproved), tuple(found.replayed), tuple(found.refused),
         tuple(c.id for c in result.claims if c.verdict in (None, Verdict.UNKNOWN)), tuple(found.unchecked),
-        tuple(found.omitted), tuple(taken_on_trust(result)), sample,
+        tuple(found.omitted), (*taken_on_trust(result), *_unsigned(members, wishes)), sample, signed_by,
+        _exactly(result, bench, found.reproved, wishes.exact, seed, progress) if wishes.exact else None,
+        _beyond(result, bench, found.reproved, wishes.semantics) if wishes.semantics else None,
     )  # fmt: skip
 
 
@@ -195,13 +220,12 @@ def _check_margins(result: AuditResult, bench: _Bench, problems: list[str]) -> N
 
 
 def _choose(
-    result: AuditResult, samples: int | None, seed: int | None, found: _Findings
+    result: AuditResult, samples: int | None, seed: int, found: _Findings
 ) -> tuple[Sequence[Claim], Sample | None]:
     """Claims to look at, and how they were drawn."""
     work = [claim for claim in result.claims if claim.verdict in (Verdict.CERTIFIED, Verdict.VIOLATED)]
     if samples is None or samples >= len(work):
         return work, None
-    seed = int.from_bytes(os.urandom(8), "big") if seed is None else seed
     drawn = {int(k) for k in np.random.default_rng(seed).choice(len(work), max(0, samples), replace=False)}
     found.unchecked += [(claim.id, "not in the sample") for k, claim in enumerate(work) if k not in drawn]
     return [claim for k, claim in enumerate(work) if k in drawn], Sample(len(drawn), len(work), seed)
@@ -230,3 +254,53 @@ def _settle(claims: Sequence[Claim], bench: _Bench, found: _Findings) -> None:
             found.refused.append((claim.id, reason))
         else:
             found.reproved.append(claim.id)
+
+
+def _check_signature(members: Mapping[str, bytes], key: bytes | None, problems: list[str]) -> str | None:
+    """Id of the key, if it signed the attestation that the bundle holds."""
+    if key is None:
+        return None
+    try:
+        if SIGNATURE not in members:
+            raise IntegrityError("the bundle is not signed")
+        if unseal(members[SIGNATURE], key) != members.get(ATTESTATION):
+            raise IntegrityError("what was signed is not the attestation of this bundle")
+    except IntegrityError as error:
+        problems.append(str(error))
+        return None
+    return key_id(key)
+
+
+def _unsigned(members: Mapping[str, bytes], wishes: Wishes) -> list[str]:
+    """What a reader has to know about the signature."""
+    if wishes.key is not None:
+        return []
+    return ["who signed it: no key was given" if SIGNATURE in members else "who made it: it is not signed"]
+
+
+def _exactly(
+    result: AuditResult, bench: _Bench, reproved: Sequence[str], count: int, seed: int, progress: Progress | None
+) -> tuple[tuple[str, str], ...]:
+    """Some re-proved claims in exact arithmetic."""
+    known = set(reproved)
+    chosen = choose_claims([claim for claim in result.claims if claim.id in known], count, seed)
+    found = []
+    for k, claim in enumerate(chosen):
+        found.append((claim.id, prove_exactly(bench.setting(claim), bench.certificates[claim.id])))
+        if progress is not None:
+            progress("exact arithmetic", k + 1, len(chosen))
+    return tuple(found)
+
+
+def _beyond(result: AuditResult, bench: _Bench, reproved: Sequence[str], semantics: str) -> tuple[tuple[str, str], ...]:
+    """All re-proved claims in another arithmetic; their bounds are not asked for there."""
+    known = set(reproved)
+    claims = [claim for claim in result.claims if claim.id in known]
+    found: list[tuple[str, str]] = []
+    for start in range(0, len(claims), BATCH):
+        part = claims[start : start + BATCH]
+        settings = [bench.setting(claim) for claim in part]
+        bare = [replace(claim, bound=None) for claim in part]
+        reasons = prove_claims(bare, settings, bench.certificates, semantics)
+        found += zip((claim.id for claim in part), reasons, strict=True)
+    return tuple(found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paoding_verify.checker.intervals import ARITHMETICS, hardest
 from paoding_verify.checker.prove import Proof, prove
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import Certificate
@@ -59,30 +60,29 @@ class Setting:
 
 
 def prove_claims(
-    claims: Sequence[Claim], settings: Sequence[Setting], certificates: Mapping[str, Certificate]
+    claims: Sequence[Claim], settings: Sequence[Setting], certificates: Mapping[str, Certificate], semantics: str = ""
 ) -> list[str]:
-    """For each claim "" if it was proved again in every arithmetic that it names, else why it is refused."""
+    """For each claim "" if it was proved again in every arithmetic that it names, or in `semantics`, else why not."""
     reasons = ["" for _ in claims]
     groups: dict[tuple[str, str], list[int]] = {}
     for k, claim in enumerate(claims):
         if claim.id not in certificates:
             reasons[k] = "it has no certificate"
-        elif not claim.semantics or not set(claim.semantics) <= {"real", "float32"} or not claim.rechecked:
+        elif not claim.semantics or not set(claim.semantics) <= set(ARITHMETICS) or not claim.rechecked:
             reasons[k] = "it does not say in which arithmetic it was proved twice"
         else:
-            for semantics in claim.semantics:
-                groups.setdefault((claim.subject, semantics), []).append(k)
-    for (_, semantics), members in groups.items():
+            groups.setdefault((claim.subject, semantics or hardest(claim.semantics)), []).append(k)
+    for (_, arithmetic), members in groups.items():
         proofs = prove(
             settings[members[0]].networks,
             np.stack([settings[k].lower for k in members]),
             np.stack([settings[k].upper for k in members]),
             [settings[k].property for k in members],
             [certificates[claims[k].id] for k in members],
-            semantics=semantics,
+            semantics=arithmetic,
         )
         for k, proof in zip(members, proofs, strict=True):
-            reasons[k] = reasons[k] or _refusal(claims[k], proof, semantics)
+            reasons[k] = _refusal(claims[k], proof, arithmetic)
     return reasons
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from paoding_verify.checker.backward import Coupling, Indices, Pass, State, take_back
-from paoding_verify.checker.intervals import Enclosure, enclose_activation, enclose_input, enclose_linear
+from paoding_verify.checker.intervals import ARITHMETICS, Enclosure, enclose_activation, enclose_input, enclose_linear
 from paoding_verify.checker.program import Program, Step, check_slopes, single_program
 from paoding_verify.checker.rounding import magnitude
 from paoding_verify.errors import InputError, SoundnessError
@@ -73,8 +73,8 @@ def enclose(  # noqa: PLR0913
         raise InputError(f"boxes {lower.shape} and {upper.shape} do not fit inputs of shape {program.input_shape}")
     if not (np.isfinite(lower).all() and np.isfinite(upper).all() and (lower <= upper).all()):
         raise InputError("a box has an endpoint that is not finite, or its lower end exceeds its upper end")
-    if semantics not in ("real", "float32"):
-        raise InputError(f"unknown semantics {semantics!r}; expected real or float32")
+    if semantics not in ARITHMETICS:
+        raise InputError(f"unknown semantics {semantics!r}; expected one of {', '.join(ARITHMETICS)}")
     if slopes is not None and len(slopes) != len(lower):
         raise InputError(f"{len(slopes)} sets of slopes do not fit {len(lower)} boxes")
     if shares is not None and len(shares) != len(lower):
@@ -138,6 +138,7 @@ def unit_rows(state: State, start: int, regions: Indices, units: Indices, signs:
     found = np.empty(len(regions))
     first = next(iter(signs))
     size = int(np.prod(state.program.shapes[first]))
+    numbers = np.full(len(regions), int(signs[first] < 0))  # certificates name lower bounds before upper ones
     for part in _chunks(len(regions), state):
         coefficients = {}
         for value, sign in signs.items():
@@ -145,7 +146,7 @@ def unit_rows(state: State, start: int, regions: Indices, units: Indices, signs:
             eye[np.arange(len(eye)), units[part]] = sign
             coefficients[value] = eye.reshape(-1, *state.program.shapes[value])
         zero = np.zeros(len(units[part]))
-        found[part] = take_back(state, Pass(regions[part], coefficients, zero, zero), start, units[part])
+        found[part] = take_back(state, Pass(regions[part], coefficients, zero, zero), start, numbers[part])
     return found
 
 

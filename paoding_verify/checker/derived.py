@@ -12,6 +12,7 @@ from paoding_verify.evidence.members import (
     CERTIFICATES,
     PROPERTIES,
     RESULT,
+    SIGNATURE,
     TIMINGS,
     TWINS,
     model_file,
@@ -37,7 +38,7 @@ def check_derived(
     if any(claim.kind == "vnnlib" for claim in result.claims):
         wanted.add(PROPERTIES)
     problems += [f"{name}: is missing, or damaged" for name in sorted(wanted - set(members))]
-    problems += [f"{name[:80]}: is no file of such a bundle" for name in sorted(set(members) - wanted)]
+    problems += [f"{name[:80]}: is no file of such a bundle" for name in sorted(set(members) - wanted - {SIGNATURE})]
     if members[RESULT] != dumps(result).encode():
         problems.append(f"{RESULT}: is not written as audits write it")
     problems += [

@@ -144,7 +144,7 @@ class Twins:
         here = rows.regions
         part = share[here]
         if state.shares is not None:
-            part = np.where(free[here], hinted(state, state.shares, step, part, here, origin), part)
+            part = np.where(free[here], hinted(state.shares, step, part, here, origin), part)
         k = np.where(np.sign(a) == -np.sign(b), np.copysign(part * np.minimum(np.abs(a), np.abs(b)), a), 0.0)
         positive, negative = np.maximum(k, 0.0), np.minimum(k, 0.0)
         # max(-d, 0) <= s (-d) + t is the same as min(d, 0) >= s d - t

@@ -1,8 +1,12 @@
 """Rigorous interval propagation, and the error that every step of a program carries.
 
-The two arithmetics. `real`: v = op(inputs) + e exactly, where e is zero but for folded parameters. `float32`: v is what
-a float32 program computes, in any order of summation, with or without fused multiply-add, subnormal numbers kept or
-flushed to zero. Written v = op(inputs) + e for the computed inputs, |e| <= `error`:
+Arithmetics, each with all executions of those before it. `real`: v = op(inputs) + e exactly, where e is zero but for
+folded parameters. `float32`: v is what a float32 program computes, in any order of summation, with or without fused
+multiply-add, subnormal numbers kept or flushed to zero. `tf32`, `bfloat16`: any operand and any result may be rounded
+to 11 or 8 significant bits as well, while sums are kept in float32; one such rounding counts as 2^13 or 2^16 of those
+of float32, since gamma(k 2^p, u) = gamma(k, 2^p u). Not covered: convolutions by Winograd's method or by Fourier
+transforms, whose products are not those of the network, and sums kept in fewer bits. Written v = op(inputs) + e for
+the computed inputs, |e| <= `error`:
 
 - A chain of linear steps whose inner values nothing else reads may be merged by a compiler (batch normalisation or a
   scaling into the convolution before or after it), so the chain is treated as one polynomial: every path from its
@@ -11,11 +15,12 @@ flushed to zero. Written v = op(inputs) + e for the computed inputs, |e| <= `err
   `size` being the sum of all |products|: the chain of |weights| applied to the largest |inputs|. Inner values have
   error 0 and stand for the exact image of the chain's inputs. A value that several steps read, or that is an output,
   is computed once: it ends a chain.
-- Underflow: each of the at most 4 * `paths` operations and operands behind one number may lose up to 2^-126 times the
-  other factors; `floor` = 4 * 2^-126 * (1 + max |input|) * product of (2 row length (1 + max |parameter|)) covers it.
+- Underflow: each of the at most 8 * `paths` operations and operands behind one number may lose up to 2^-126 times the
+  other factors; `floor` = 8 * 2^-126 * (1 + max |input|) * product of (2 row length (1 + max |parameter|)) covers it.
 - Folded parameters (`roundings` > 0) speak of float32 programs below 2^64 only: beyond, nothing is proved.
 - Overflow: if `size` or `floor` / 2^-126 reaches 2^120 the error is infinite, and nothing is proved.
-- ReLU, LeakyReLU and max pooling are exact but for the multiplication by the slope and flushed subnormal numbers.
+- ReLU, LeakyReLU and max pooling are exact but for the multiplication by the slope and flushed subnormal numbers, and
+  in `tf32` and `bfloat16` for one rounding of what they read (they rise with slope at most 1) and one of the result.
   Sigmoid and tanh are assumed to be within 2^-18 of the exact value (measured for onnxruntime on a grid: 2^-21.6).
 
 `charge` is `error` plus all that the checker's own float64 arithmetic may lose for one unit of |coefficient| when
@@ -50,7 +55,7 @@ from paoding_verify.network.graph import (
 )  # fmt: skip
 from paoding_verify.network.linear import absolute, column_length, product, row_length
 
-__all__ = ["Enclosure", "enclose_activation", "enclose_input", "enclose_linear", "largest"]
+__all__ = ["ARITHMETICS", "Enclosure", "enclose_activation", "enclose_input", "enclose_linear", "hardest", "largest"]
 
 SMALLEST32 = 2.0**-126
 """Below this a float32 program may flush to zero."""
@@ -58,6 +63,10 @@ LIMIT32 = 2.0**120
 """Far enough below the largest float32 for every partial sum."""
 SMOOTH_ERROR32 = 2.0**-18
 """Absolute error allowed to float32 sigmoid and tanh."""
+COARSE = {"float32": 0, "tf32": 1 << 13, "bfloat16": 1 << 16}
+"""How many roundings of float32 are as large as one to the bits that an arithmetic may round to."""
+ARITHMETICS = ("real", *COARSE)
+"""A proof in one of them holds in all before it."""
 SLACK = 8
 """Roundings granted on top of every count: parameters rounded to float32, divisors, roundings of the bounds."""
 
@@ -78,6 +87,11 @@ class Enclosure:
     """Of the longest product of the chain so far."""
     floor: Array | None = None
     """Underflow of the chain so far; None outside chains."""
+
+
+def hardest(semantics: Sequence[str]) -> str:
+    """The arithmetic among these in which a proof is a proof in all of them."""
+    return max(semantics, key=ARITHMETICS.index)
 
 
 def enclose_input(lower: Array, upper: Array) -> Enclosure:
@@ -101,7 +115,7 @@ def enclose_linear(program: Program, index: int, inputs: Sequence[Enclosure], se
     else:
         if folded:
             size = _within_fold_range(size, inputs)
-        error, inner = _chain_error(step, inputs, size, ends=not program.passing(index + 1))
+        error, inner = _chain_error(step, inputs, size, COARSE[semantics], ends=not program.passing(index + 1))
     charge = up(error + gamma(count + folded, U64) * size, 4)
     if isinstance(op, Add):
         lower, upper = inputs[0].lower + inputs[1].lower, inputs[0].upper + inputs[1].upper
@@ -145,16 +159,16 @@ def _within_fold_range(size: Array, inputs: Sequence[Enclosure]) -> Array:
 
 
 def _chain_error(
-    step: Step, inputs: Sequence[Enclosure], size: Array, *, ends: bool
+    step: Step, inputs: Sequence[Enclosure], size: Array, coarse: int, *, ends: bool
 ) -> tuple[Array, tuple[int, Array] | None]:
     """Error of a float32 program at this step of a chain; its roundings and floor if it goes on. See the module."""
     op = step.op
     axes = tuple(range(1, size.ndim))
     roundings = max(x.roundings for x in inputs)
     if not isinstance(op, (Reshape, Permute)):
-        roundings += row_length(op) + 2 * int(getattr(op, "roundings", 0)) + 3
+        roundings += row_length(op) + 2 * int(getattr(op, "roundings", 0)) + 3 + 3 * coarse
     floors = [
-        4 * SMALLEST32 * (1 + x.size.max(axis=tuple(range(1, x.size.ndim)))) if x.floor is None else x.floor
+        8 * SMALLEST32 * (1 + x.size.max(axis=tuple(range(1, x.size.ndim)))) if x.floor is None else x.floor
         for x in inputs
     ]
     floor = up(np.sum(floors, axis=0) * (2.0 * row_length(op)) * (1 + largest(op)), 8)
@@ -176,7 +190,7 @@ def enclose_activation(op: Op, x: Enclosure, semantics: str) -> tuple[Enclosure,
         lines = activation_lines(op, x.lower, x.upper)
         lower, upper = image(op, x.lower), image(op, x.upper)
         reach, count = magnitude(x.lower, x.upper), SLACK
-    error = _activation_error(op, lower, semantics)
+    error = _activation_error(op, lower, reach, semantics)
     lost = np.zeros_like(lower)
     if isinstance(op, (Sigmoid, Tanh)):
         lost = lost + LIBM_ERROR
@@ -188,11 +202,14 @@ def enclose_activation(op: Op, x: Enclosure, semantics: str) -> tuple[Enclosure,
     return Enclosure(lower, upper, error, charge, magnitude(lower, upper)), lines
 
 
-def _activation_error(op: Op, lower: Array, semantics: str) -> Array:
-    """Bound of |e| for a nonlinear step whose values start at `lower`. See the module text."""
+def _activation_error(op: Op, lower: Array, reach: Array, semantics: str) -> Array:
+    """Bound of |e| for a nonlinear step that reads up to `reach` and whose values start at `lower`. See the module."""
     error = np.zeros_like(lower)
     if semantics == "real":
         return error
     if isinstance(op, LeakyRelu):
         error = gamma(4, U32) * np.maximum(-lower, 0.0)
+    if COARSE[semantics]:
+        # Results are no larger than 1 + what is read; the roundings of both are covered by three of what is read.
+        error = error + up(gamma(3 * COARSE[semantics], U32) * (reach + isinstance(op, (Sigmoid, Tanh))), 3)
     return error + (SMOOTH_ERROR32 if isinstance(op, (Sigmoid, Tanh)) else 2 * SMALLEST32)

@@ -6,8 +6,11 @@ import hashlib
 import io
 import json
 import os
+import stat
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,44 +19,53 @@ import numpy as np
 
 from paoding_verify.errors import DataError
 from paoding_verify.evidence.codec import unique_keys
-from paoding_verify.evidence.members import BOXES, MANIFEST
+from paoding_verify.evidence.members import BOXES, MANIFEST, SIGNATURE
 from paoding_verify.evidence.result import SCHEMA_VERSION
 from paoding_verify.network.graph import Array, Shape
 
 __all__ = ["read_boxes", "read_members"]
 
 MAX_MEMBER_BYTES = 1 << 31
-"""Largest file of a bundle that is read."""
+"""Largest file of a bundle that is read, and most that an archive may unpack to."""
+
+Reader = Callable[[], bytes]
 
 
-def read_members(folder: Path, problems: list[str]) -> dict[str, bytes]:
+def read_members(place: Path, problems: list[str]) -> dict[str, bytes]:
     """Every file that the manifest names and that has the digest and size it states; what differs becomes a problem.
 
-    Links are never followed, files that the manifest does not name are problems, names that leave the folder too.
-    Raises: DataError if the folder or its manifest cannot be read at all.
+    place: a folder, or a ZIP archive of one. Links are never followed; files that the manifest does not name are
+    problems, but for a signature, and so are names that leave the folder.
+    Raises: DataError if the place or its manifest cannot be read at all.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: give the folder that an audit wrote")
-    present = _walk(folder, problems)
+    if place.is_dir():
+        present = _folder(place, problems)
+    elif place.is_file():
+        present = _archive(place, problems)
+    else:
+        raise DataError(f"{place} is no folder and no archive: give what an audit wrote, or a ZIP file of it")
     if MANIFEST not in present:
-        raise DataError(f"{folder} has no {MANIFEST}: it is no bundle, or not all of one")
-    listed = _manifest(folder / MANIFEST)
-    problems += [f"{name}: not named in the manifest" for name in sorted(present - set(listed) - {MANIFEST})]
+        raise DataError(f"{place} has no {MANIFEST}: it is no bundle, or not all of one")
+    listed = _manifest(present[MANIFEST]())
+    own = {MANIFEST, SIGNATURE}
+    problems += [f"{name[:80]}: not named in the manifest" for name in sorted(present.keys() - listed.keys() - own)]
     found = {}
     for name, entry in listed.items():
-        data = (folder / name).read_bytes() if name in present and name != MANIFEST else None
+        data = present[name]() if name in present and name not in own else None
         if data is None:
             problems.append(f"{name[:80]}: named in the manifest, but not in the bundle")
         elif hashlib.sha256(data).hexdigest() != entry.get("sha256") or len(data) != entry.get("bytes"):
             problems.append(f"{name}: its SHA-256 digest or size is not the one in the manifest")
         else:
             found[name] = data
+    if SIGNATURE in present:
+        found[SIGNATURE] = present[SIGNATURE]()
     return found
 
 
-def _walk(folder: Path, problems: list[str]) -> set[str]:
-    """Names of the regular files below a folder, with forward slashes."""
-    found = set()
+def _folder(folder: Path, problems: list[str]) -> dict[str, Reader]:
+    """Regular files below a folder, by their names with forward slashes."""
+    found = {}
     for place, folders, files in os.walk(folder, followlinks=False):
         for name in (*folders, *files):
             path = Path(place, name)
@@ -61,15 +73,50 @@ def _walk(folder: Path, problems: list[str]) -> set[str]:
             if path.is_symlink():
                 problems.append(f"{relative}: a link, which a bundle never holds")
             elif path.is_file() and path.stat().st_size <= MAX_MEMBER_BYTES:
-                found.add(relative)
+                found[relative] = path.read_bytes
             elif not path.is_dir():
                 problems.append(f"{relative}: not a regular file, or too large")
     return found
 
 
-def _manifest(path: Path) -> dict[str, dict[str, Any]]:
+def _archive(path: Path, problems: list[str]) -> dict[str, Reader]:
+    """Files in a ZIP archive of a bundle, or of the one folder that holds it.
+
+    Raises: DataError if it is no archive, or unpacks to more than MAX_MEMBER_BYTES.
+    """
     try:
-        plain = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
+        archive = zipfile.ZipFile(path)
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise DataError(f"{path} is no ZIP archive that can be read: {error}") from error
+    if sum(info.file_size for info in infos) > MAX_MEMBER_BYTES:
+        raise DataError(f"{path} would unpack to more than {MAX_MEMBER_BYTES >> 20} MiB")
+    top = {info.filename.partition("/")[0] + "/" for info in infos}
+    inside = next(iter(top)) if len(top) == 1 and all("/" in info.filename for info in infos) else ""
+    found: dict[str, Reader] = {}
+    for info in infos:
+        name = info.filename.removeprefix(inside)
+        if name in found:
+            problems.append(f"{name[:80]}: twice in the archive")
+        elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            problems.append(f"{name[:80]}: a link, or no regular file, which a bundle never holds")
+        else:
+            found[name] = partial(_unpacked, archive, info)
+    return found
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member, never more of it than its stated size; empty if it cannot be read."""
+    try:
+        with archive.open(info) as file:
+            return file.read(info.file_size)
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, NotImplementedError):
+        return b""
+
+
+def _manifest(data: bytes) -> dict[str, dict[str, Any]]:
+    try:
+        plain = json.loads(data, object_pairs_hook=unique_keys)
         members = plain["members"]
         if set(plain) != {"schema_version", "members"} or plain["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"it is not of version {SCHEMA_VERSION}")

@@ -18,7 +18,7 @@ from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import Slopes
 from paoding_verify.network.graph import LeakyRelu, Network, Op, Relu, Shape, is_linear
 
-__all__ = ["Program", "Step", "check_slopes", "pair_program", "single_program"]
+__all__ = ["Program", "Step", "check_slopes", "num_units", "pair_program", "single_program"]
 
 Indices = npt.NDArray[np.intp]
 
@@ -107,14 +107,14 @@ def check_slopes(program: Program, slopes: Slopes, num_rows: int) -> None:
 
     Raises: InputError naming the key that does not fit.
     """
-    sizes = {step.number: _sizes(step, step.shape) for step in program.steps if isinstance(step.op, (Relu, LeakyRelu))}
+    sizes = {s.number: num_units(s) for s in program.steps if isinstance(s.op, (Relu, LeakyRelu))}
     for (start, node), array in slopes.items():
-        rows = (num_rows,) if start == len(program.steps) else sizes.get(start, ())
-        fits = array.dtype == np.uint8 and array.ndim == 2
-        if not (fits and array.shape[0] in (1, *rows) and array.shape[1] in sizes.get(node, ())):
+        rows = num_rows if start == len(program.steps) else 2
+        known = node in sizes and (start in sizes or start == len(program.steps))
+        if not known or array.dtype != np.uint8 or array.shape not in ((1, sizes[node]), (rows, sizes[node])):
             raise InputError(f"certificate slopes for ({start}, {node}), shape {array.shape}, do not fit the network")
 
 
-def _sizes(step: Step, shape: Shape) -> tuple[int, ...]:
-    """Numbers of units that an array about this step may have: expanded, or the network's own."""
-    return (int(np.prod(shape)),) if step.kept is None else (int(np.prod(shape)), len(step.kept))
+def num_units(step: Step) -> int:
+    """Units that a step has in its own network."""
+    return int(np.prod(step.shape)) if step.kept is None else len(step.kept)

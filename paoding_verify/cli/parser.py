@@ -15,6 +15,7 @@ VERBS = {
     "certify": "prove or refute robustness of one network, or a VNN-LIB specification",
     "compare": "prove or refute that two networks decide alike, or bound their distance",
     "check": "prove every certified claim of a bundle again, without the engines",
+    "sign": "sign a bundle, so that `check --key` can tell who made it",
     "render": "draw the report, or any other output, again from audit.json",
     "doctor": "say which components work, and how to install those that do not",
     "schema": "print the JSON Schema of results",

@@ -11,6 +11,7 @@ from paoding_verify.bounds.differential import PairBounder, PairBounds
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.checker.crown import bound_rows
 from paoding_verify.checker.differential import pair_state
+from paoding_verify.checker.intervals import hardest
 from paoding_verify.equivalence.isolated import SolverProcess
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.property import Property
@@ -97,4 +98,4 @@ class PairEngines:
     @property
     def semantics(self) -> str:
         """The harder one of the arithmetics in which claims must be proved."""
-        return "float32" if "float32" in self.config.semantics else "real"
+        return hardest(self.config.semantics)

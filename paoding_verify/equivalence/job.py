@@ -11,7 +11,7 @@ import numpy as np
 
 from paoding_verify.errors import ConfigError, InputError, SoundnessError
 from paoding_verify.evidence.certificate import Certificate
-from paoding_verify.evidence.claim import PAIR_QUESTIONS, Claim, Finding, Witness
+from paoding_verify.evidence.claim import NOT_REPROVED, PAIR_QUESTIONS, Claim, Finding, Witness
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.question import Question, pair_property
 from paoding_verify.evidence.verdict import Verdict
@@ -83,7 +83,7 @@ class PairJob:
         elif self.solver_only:
             why = "solver-only: HiGHS finds no counterexample, and nothing was found that the checker can prove"
         elif self.refusal:
-            why = f"not re-proved by the checker ({self.refusal})"
+            why = f"{NOT_REPROVED} by the checker ({self.refusal})"
         elif self.spent_s >= timeout_s:
             why = f"time limit of {timeout_s:g} s reached"
         else:

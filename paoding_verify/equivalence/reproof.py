@@ -82,17 +82,15 @@ def keep_better(engines: PairEngines, job: PairJob, certificate: Certificate) ->
 
 def _prove(engines: PairEngines, jobs: Sequence[PairJob], props: Sequence[Property]) -> tuple[list[float], list[str]]:
     """Smallest margin over all arithmetics, and why it is no proof (empty: it is one)."""
-    margins, reasons = [np.inf] * len(jobs), [""] * len(jobs)
+    margins, reasons = [-np.inf] * len(jobs), [""] * len(jobs)
     lower, upper = stack_boxes([job.task.region for job in jobs])
     for job in jobs:  # what is proved below is recorded with these hints
         job.certificate = job.certificate or Certificate("differential", alignment=engines.alignment)
     certificates = [job.certificate for job in jobs if job.certificate]
-    for semantics in engines.config.semantics:
-        proofs = prove(engines.networks, lower, upper, props, certificates, semantics=semantics)
-        for k, proof in enumerate(proofs):
-            if proof.damaged:
-                raise EngineError(f"{jobs[k].task.id}: the search made a certificate that is {proof.reason}")
-            margins[k] = min(margins[k], -np.inf if proof.margin is None else proof.margin)
-            if not proof.proved:
-                reasons[k] = reasons[k] or f"{semantics}: {proof.reason}"
+    proofs = prove(engines.networks, lower, upper, props, certificates, semantics=engines.semantics)
+    for k, proof in enumerate(proofs):
+        if proof.damaged:
+            raise EngineError(f"{jobs[k].task.id}: the search made a certificate that is {proof.reason}")
+        margins[k] = -np.inf if proof.margin is None else proof.margin
+        reasons[k] = "" if proof.proved else f"{engines.semantics}: {proof.reason}"
     return margins, reasons

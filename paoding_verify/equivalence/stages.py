@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from paoding_verify.attack import attack
+from paoding_verify.bounds.hints import needed_slopes
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, shared_time
-from paoding_verify.evidence.certificate import Certificate, Slopes
+from paoding_verify.evidence.certificate import NO_HINT, Certificate, Slopes
 from paoding_verify.evidence.property import Property, broken_by, predicts
 from paoding_verify.network.graph import Float32Array
 from paoding_verify.regions import stack_boxes
@@ -96,11 +97,15 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> bo
             )
             for bounder in engines.single
         ]
+        hints = [
+            needed_slopes(network, (lower, upper), rows, np.zeros(rows.shape[:2]), bounds.slopes)
+            for network, bounds in zip(engines.networks, found, strict=True)
+        ]
         for k, job in enumerate(jobs):
             estimate = float(min(bounds.lower[k].min() for bounds in found))
             if estimate > job.estimate:
                 job.estimate = estimate
-                slopes = [bounds.slopes[k] if bounds.slopes else {} for bounds in found]
+                slopes = [each[k] for each in hints]
                 job.certificate = Certificate("both-robust", label=job.label)
                 if any(slopes):
                     job.certificate = Certificate("differential", _pair_slopes(engines, job.prop, wanted[k], slopes))
@@ -154,7 +159,7 @@ def _pair_slopes(engines: PairEngines, prop: Property, wanted: Property, slopes:
             elif len(table) == 1:
                 result[end, node + shift] = table
             else:
-                result[end, node + shift] = np.zeros((len(prop.rows), table.shape[1]), dtype=np.uint8)
+                result[end, node + shift] = np.full((len(prop.rows), table.shape[1]), NO_HINT, dtype=np.uint8)
                 result[end, node + shift][places] = table
         shift += len(network.nodes)
     return result

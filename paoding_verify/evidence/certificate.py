@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEAF", "Certificate", "ReluTree", "Slopes", "Split"]
+__all__ = ["LEAF", "NO_HINT", "SCALE", "Certificate", "ReluTree", "Slopes", "Split"]
+
+SCALE = 254
+"""Slopes and shares are multiples of 1 / SCALE."""
+NO_HINT = 255
+"""Entry of a table that says nothing: the checker takes what it takes without a certificate."""
 
 Slopes = Mapping[tuple[int, int], npt.NDArray[np.uint8]]
-"""(start, node) -> lower slopes of the unstable units of activation node `node`, used when bounding the rows of
-activation node `start` (start = number of nodes: the property's rows). Shape (rows or 1, units); slope = value / 255.
-For a pair, nodes of g are numbered after those of f."""
+"""(start, node) -> lower slopes of the units of activation node `node`, as value / SCALE or NO_HINT. They are used for
+the property's rows if start is the number of nodes: shape (rows or 1, units); else for the units of activation node
+`start`: shape (2 or 1, units), lower bounds before upper ones. For a pair, nodes of g are numbered after those of f."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,9 @@ class ReluTree:
 @dataclass(frozen=True, eq=False)
 class Certificate:
     """Hints for the re-proof of one claim."""
+
+    OMITS_DEFAULTS: ClassVar[bool] = True
+    """Its plain form leaves out fields that have their default value: most certificates are small."""
 
     kind: str
     """crown: bounds of one network. both-robust: both networks of a pair have the same top class by crown.

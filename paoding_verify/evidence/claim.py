@@ -10,7 +10,17 @@ from typing import ClassVar
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.verdict import Verdict
 
-__all__ = ["KINDS", "PAIR_KINDS", "PAIR_QUESTIONS", "PARAMETERS", "Claim", "Finding", "Witness", "claim_id"]
+__all__ = [
+    "KINDS",
+    "NOT_REPROVED",
+    "PAIR_KINDS",
+    "PAIR_QUESTIONS",
+    "PARAMETERS",
+    "Claim",
+    "Finding",
+    "Witness",
+    "claim_id",
+]
 
 KINDS = (
     "top1_robust", "top1_equivalent", "output_distance", "topk_equivalent", "top1_confident", "top1_decided",
@@ -41,6 +51,10 @@ PARAMETERS = {
 def claim_id(subject: str, kind: str, region: str) -> str:
     """The id of the one claim that a result makes about this subject, kind and region."""
     return f"{subject}/{kind}/{region}"
+
+
+NOT_REPROVED = "not re-proved"
+"""Reasons of UNKNOWN claims begin so where the search proved them and the checker did not."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,16 @@ class Claim:
     smt_sampled: bool = False
     """Whether z3 was asked because the region was in the sample, drawn before any result was known; else it was the
     last resort for a claim that bounds left open."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the search proved it and the checker did not: UNKNOWN, whatever the search says."""
+        return self.verdict is Verdict.UNKNOWN and self.reason.startswith(NOT_REPROVED)
+
+    @property
+    def bracket(self) -> bool:
+        """Whether it bounds the maximum of |f - g| instead of stating that something holds."""
+        return self.kind == "output_distance" and self.delta is None
 
     @property
     def ratio(self) -> float | None:

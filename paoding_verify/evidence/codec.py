@@ -3,7 +3,7 @@
 Reading is strict, because files come from strangers: every field must be there with its declared type, nothing else
 may be there, and numbers are finite. NaN and infinity are never written: a bound that is not finite is None. A class
 may name properties in `DERIVED`: they are written in front of the fields, and a file must state what
-follows from these.
+follows from these. A class may set `OMITS_DEFAULTS`: fields that have their default value are left out, always.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,7 +22,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from paoding_verify.errors import DataError
-from paoding_verify.evidence.certificate import Split
+from paoding_verify.evidence.certificate import NO_HINT, Split
 from paoding_verify.evidence.splits import from_lists, to_lists
 
 __all__ = ["derived_names", "dumps", "from_plain", "loads", "plain_names", "to_plain", "unique_keys"]
@@ -29,16 +30,20 @@ __all__ = ["derived_names", "dumps", "from_plain", "loads", "plain_names", "to_p
 T = TypeVar("T")
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+MAX_TABLE = 1 << 20
+"""Entries of a table that a few bytes may describe; larger ones must hold a byte for every eight of theirs."""
 _SPLIT_FIELDS = ("dimensions", "thresholds")
 """Of the plain form of a tree of bisections."""
 
 
-def dumps(value: Any) -> str:
-    """Deterministic JSON text: declared field order, two-space indent, trailing newline. Raises: DataError on NaN or
-    infinity.
+def dumps(value: Any, *, indent: int | None = 2) -> str:
+    """Deterministic JSON text: declared field order, two-space indent or none, trailing newline. Raises: DataError on
+    NaN or infinity.
     """
+    separators = None if indent else (",", ":")
     try:
-        text = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        plain = to_plain(value)
+        text = json.dumps(plain, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as error:
         raise DataError(f"a result holds a number that is not finite: {error}") from error
     # Lone surrogates (file names that are no UTF-8) become JSON escapes, so that the text can always be written.
@@ -71,6 +76,16 @@ def derived_names(cls: type) -> tuple[str, ...]:
     return found
 
 
+@cache
+def _left_out(cls: type) -> list[tuple[str, Any]]:
+    """Names and plain default values of the fields that are not written when they have them."""
+    if not getattr(cls, "OMITS_DEFAULTS", False):
+        return []
+    made = ((item.name, item.default_factory()) for item in fields(cls) if item.default_factory is not MISSING)
+    given = ((item.name, item.default) for item in fields(cls) if item.default is not MISSING)
+    return [(name, to_plain(default)) for name, default in (*made, *given)]
+
+
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples, mappings, enums and arrays as dicts, lists, strings and numbers; fields marked
     `metadata={"plain": False}` are left out.
@@ -80,7 +95,8 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Split):
         return dict(zip(_SPLIT_FIELDS, to_lists(value), strict=True))
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: to_plain(getattr(value, name)) for name in _written_names(type(value))}
+        plain = {name: to_plain(getattr(value, name)) for name in _written_names(type(value))}
+        return {name: item for name, item in plain.items() if (name, item) not in _left_out(type(value))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -88,9 +104,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [to_plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        if value.dtype != np.uint8:
-            raise TypeError(f"only uint8 arrays have a plain form, not {value.dtype}")
-        return {"shape": list(value.shape), "base64": base64.b64encode(value.tobytes()).decode()}
+        return _array_text(value)
     if isinstance(value, np.generic):
         return value.item()
     return value
@@ -125,11 +139,14 @@ def from_plain(cls: Any, plain: Any, where: str) -> Any:
 def _dataclass(cls: Any, plain: Any, where: str) -> Any:
     if not isinstance(plain, dict):
         _misfit(where, "an object", plain)
-    hints, names, derived = _hints(cls), plain_names(cls), derived_names(cls)
-    if set(plain) != {*names, *derived}:
-        odd = sorted(set(plain) ^ {*names, *derived})
+    hints, names, derived, omitted = _hints(cls), plain_names(cls), derived_names(cls), _left_out(cls)
+    odd = sorted((set(plain) ^ {*names, *derived}) - {name for name, _ in omitted if name not in plain})
+    if odd:
         raise DataError(f"{where}: these fields are missing or unknown: {', '.join(odd)[:200]}")
-    value = cls(**{name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names})
+    value = cls(**{n: from_plain(hints[n], plain[n], f"{where}.{n}") for n in names if n in plain})
+    for name, default in omitted:
+        if name in plain and to_plain(getattr(value, name)) == default:
+            raise DataError(f"{where}.{name}: it has its default value, which is never written")
     for name in derived:
         true = to_plain(getattr(value, name))
         if plain[name] != true:
@@ -180,17 +197,39 @@ def _mapping(args: tuple[Any, ...], plain: Any, where: str) -> Any:
     return result
 
 
+def _array_text(array: np.ndarray[Any, Any]) -> str:
+    """Rows and columns, then in base64 one bit for every row and column that holds anything but NO_HINT, and what they
+    hold: tables of hints are sparse.
+    """
+    if array.dtype != np.uint8 or array.ndim != 2:
+        raise TypeError(f"only tables of bytes have a plain form, not {array.dtype} of shape {array.shape}")
+    rows, columns = ((array != NO_HINT).any(axis=axis) for axis in (1, 0))
+    data = b"".join(a.tobytes() for a in (np.packbits(rows), np.packbits(columns), array[rows][:, columns]))
+    return f"{len(rows)}x{len(columns)}:{base64.b64encode(data).decode()}"
+
+
 def _array(plain: Any, where: str) -> Any:
-    if not isinstance(plain, dict) or set(plain) != {"shape", "base64"} or not isinstance(plain["base64"], str):
-        _misfit(where, "an array (shape, base64)", plain)
-    shape = from_plain(tuple[int, ...], plain["shape"], f"{where}.shape")
+    """The inverse of `_array_text`."""
+    match = re.fullmatch(r"(\d{1,8})x(\d{1,8}):([A-Za-z0-9+/=]*)", plain) if isinstance(plain, str) else None
+    if match is None:
+        return _misfit(where, "a table (ROWSxCOLUMNS:base64)", plain)
+    shape = int(match[1]), int(match[2])
+    masks = [(size + 7) // 8 for size in shape]
     try:
-        data = base64.b64decode(plain["base64"], validate=True)
+        data = np.frombuffer(base64.b64decode(match[3], validate=True), dtype=np.uint8)
     except ValueError as error:
         raise DataError(f"{where}: invalid base64 ({error})") from error
-    if min(shape, default=0) < 0 or math.prod(shape) != len(data):
-        raise DataError(f"{where}: {len(data)} bytes do not fill shape {shape}")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+    if len(data) < sum(masks) or math.prod(shape) > max(MAX_TABLE, 8 * len(data)):
+        raise DataError(f"{where}: {len(data)} bytes do not describe a table of shape {shape}, or it is too large")
+    bits = [np.unpackbits(part) for part in np.split(data, np.cumsum(masks))[:2]]
+    rows, columns = (np.flatnonzero(b[:size]) for b, size in zip(bits, shape, strict=True))
+    if any(b[size:].any() for b, size in zip(bits, shape, strict=True)) or len(data) != (
+        sum(masks) + len(rows) * len(columns)
+    ):
+        raise DataError(f"{where}: {len(data)} bytes do not fill a table of shape {shape}")
+    table = np.full(shape, NO_HINT, dtype=np.uint8)
+    table[np.ix_(rows, columns)] = data[sum(masks) :].reshape(len(rows), len(columns))
+    return table
 
 
 def _key(key: Any) -> str:

@@ -8,11 +8,13 @@ from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.codec import dumps
 
 __all__ = [
+    "ATTESTATION",
     "BOXES",
     "CERTIFICATES",
     "MANIFEST",
     "PROPERTIES",
     "RESULT",
+    "SIGNATURE",
     "TIMINGS",
     "TWINS",
     "model_file",
@@ -24,9 +26,12 @@ TIMINGS = "timings.json"
 MANIFEST = "manifest.json"
 BOXES = "regions.npz"
 CERTIFICATES = "certificates/certificates.json"
+SIGNATURE = "attestation.dsse.json"
+"""A signature of ATTESTATION; added afterwards, so no manifest names it."""
+ATTESTATION = "attestation.json"
 PROPERTIES = "properties.json"
 """Claim id -> property, for the claims whose property does not follow from kind and label: those of specifications."""
-TWINS = ("report.html", "audit.sarif", "junit.xml", "attestation.json", "summary.md", "claims.csv")
+TWINS = ("report.html", "audit.sarif", "junit.xml", ATTESTATION, "summary.md", "claims.csv")
 """The report and its machine-readable twins: drawn from the result alone."""
 
 

@@ -102,6 +102,11 @@ def explanation(result: AuditResult) -> list[str]:
             f"{count(counts['unknown'], 'claim')} stayed open: there is neither a proof nor a counterexample; do not "
             f"read {them} as good news."
         )
+    if refused := sum(claim.refused for claim in result.claims):
+        sentences.append(
+            f"Of the open claims {refused} {'was' if refused == 1 else 'were'} proved by the search and not re-proved "
+            "by the independent checker; such proofs do not count."
+        )
     if counts["error"]:
         sentences.append(f"{count(counts['error'], 'claim')} ended in an error; the run is not complete.")
     return sentences

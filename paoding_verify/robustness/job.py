@@ -12,7 +12,7 @@ import numpy as np
 
 from paoding_verify.errors import SoundnessError
 from paoding_verify.evidence.certificate import Certificate
-from paoding_verify.evidence.claim import Claim, Finding, Witness
+from paoding_verify.evidence.claim import NOT_REPROVED, Claim, Finding, Witness
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.task import Task
@@ -65,10 +65,10 @@ class Job:
     def unknown(self, method: str, bound: float | None, timeout_s: float) -> None:
         """Settles the task: nothing was shown. `bound` is what the checker proved."""
         bracket = f"proved bound {_text(bound)}, smallest margin found {_text(self.attack)}"
-        if self.spent_s >= timeout_s:
+        if self.refusal:
+            why = f"{NOT_REPROVED} by the checker ({self.refusal})"
+        elif self.spent_s >= timeout_s:
             why = f"time limit of {timeout_s:g} s reached" + (f" ({self.limit})" if self.limit else "")
-        elif self.refusal:
-            why = f"not re-proved by the checker ({self.refusal})"
         else:
             why = self.limit or "no method left"
         self.finding = Finding(self._claim(Verdict.UNKNOWN, method, bound=bound, reason=f"{why}: {bracket}"), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.checker.branching import root_state
+from paoding_verify.checker.intervals import hardest
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate, Slopes
 from paoding_verify.robustness.job import Job, shared_time
@@ -32,7 +33,7 @@ def split_relus(engines: Engines, job: Job) -> None:
 def _search(engines: Engines, job: Job) -> CaseOutcome:
     """Cases over the bounds that the checker has on the region, in the arithmetic that is hardest to prove."""
     config, region = engines.config, job.task.region
-    semantics = "float32" if "float32" in config.semantics else "real"
+    semantics = hardest(config.semantics)
     hints, networks = Certificate("crown", _inner_slopes(engines, job.certificate)), [engines.network]
     state = root_state(networks, region.lower, region.upper, job.prop, hints, semantics)
     limit_s = config.timeout_s - job.spent_s

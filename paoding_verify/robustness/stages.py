@@ -10,7 +10,9 @@ from math import prod
 import numpy as np
 
 from paoding_verify.attack import attack
+from paoding_verify.bounds.hints import needed_slopes
 from paoding_verify.bounds.lirpa import LirpaBounder
+from paoding_verify.checker.intervals import hardest
 from paoding_verify.errors import EngineError, UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import Property, broken_by
@@ -104,15 +106,17 @@ def bound_regions(engines: Engines, jobs: Sequence[Job], method: str) -> None:
         prove_jobs(engines, jobs, "checker")
         return
     with shared_time(jobs):
+        box = stack_boxes([job.task.region for job in jobs])
+        rows, offsets = np.stack([job.prop.rows for job in jobs]), np.stack([job.prop.offsets for job in jobs])
         bounds = engines.bounder.lower_bounds(
-            *stack_boxes([job.task.region for job in jobs]), np.stack([job.prop.rows for job in jobs]),
-            np.stack([job.prop.offsets for job in jobs]), method=method, iterations=engines.config.alpha_iterations,
-        )  # fmt: skip
+            *box, rows, offsets, method=method, iterations=engines.config.alpha_iterations
+        )
+        slopes = needed_slopes(engines.network, box, rows, offsets, bounds.slopes)
         for k, job in enumerate(jobs):
             estimate = float(job.prop.margins(bounds.lower[k : k + 1])[0])
             if estimate > job.estimate:
                 job.estimate = estimate
-                job.certificate = Certificate("crown", bounds.slopes[k] if bounds.slopes else {})
+                job.certificate = Certificate("crown", slopes[k])
     prove_jobs(engines, [job for job in jobs if job.estimate > 0], method)
 
 
@@ -125,18 +129,17 @@ def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str, *, last: bool
 
     if not jobs:
         return
-    margins, reasons = np.full(len(jobs), np.inf), [""] * len(jobs)
+    margins, reasons = np.full(len(jobs), -np.inf), [""] * len(jobs)
+    semantics = hardest(engines.config.semantics)
     with shared_time(jobs):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         props, certificates = [job.prop for job in jobs], [job.certificate for job in jobs]
-        for semantics in engines.config.semantics:
-            proofs = prove([engines.network], lower, upper, props, certificates, semantics=semantics)
-            for k, proof in enumerate(proofs):
-                if proof.damaged:
-                    raise EngineError(f"{jobs[k].task.id}: the search made a certificate that is {proof.reason}")
-                margins[k] = min(margins[k], -np.inf if proof.margin is None else proof.margin)
-                if not proof.proved:
-                    reasons[k] = reasons[k] or f"{semantics}: {proof.reason}"
+        proofs = prove([engines.network], lower, upper, props, certificates, semantics=semantics)
+        for k, proof in enumerate(proofs):
+            if proof.damaged:
+                raise EngineError(f"{jobs[k].task.id}: the search made a certificate that is {proof.reason}")
+            margins[k] = -np.inf if proof.margin is None else proof.margin
+            reasons[k] = "" if proof.proved else f"{semantics}: {proof.reason}"
     for job, margin, reason in zip(jobs, margins, reasons, strict=True):
         if not reason:
             job.certified(method, float(margin), engines.config.semantics)
@@ -153,7 +156,7 @@ def confirmed_margins(engines: Engines, prop: Property, lower: Array, upper: Arr
     """
     from paoding_verify.checker.crown import lower_bounds
 
-    semantics = "float32" if "float32" in engines.config.semantics else "real"
+    semantics = hardest(engines.config.semantics)
     return prop.margins(lower_bounds(engines.network, lower, upper, prop.rows, prop.offsets, semantics=semantics))
 
 

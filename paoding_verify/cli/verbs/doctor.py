@@ -90,6 +90,7 @@ def _components() -> list[Component]:
         Component("onnxruntime", "replay of witnesses", _onnxruntime, f"{pip} 'onnxruntime>=1.20'"),
         Component("safetensors", "reading weights", lambda: _import("safetensors.numpy"), f"{pip} 'safetensors>=0.5'"),
         Component("jinja2", "the report", lambda: _import("jinja2"), f"{pip} 'jinja2>=3.1.6'"),
+        Component("cryptography", "signatures", lambda: _import("cryptography"), f"{pip} cryptography", core=False),
         Component("rich", "the terminal", lambda: _import("rich"), f"{pip} 'rich>=13'"),
     ]
 
