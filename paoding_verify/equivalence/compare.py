@@ -183,15 +183,19 @@ def _sample(jobs: Sequence[PairJob], config: SearchConfig) -> set[str]:
 
 
 def _spot_checked(engines: PairEngines, job: PairJob, finding: Finding) -> Finding:
-    """The finding with z3's word on it. Raises: SoundnessError if z3 refutes what was certified."""
-    from paoding_verify.equivalence.exact import spot_check
+    """The finding with z3's word on it. Raises: SoundnessError if they contradict each other."""
+    from paoding_verify.equivalence.exact import refuse_witness, spot_check
 
     claim, statement = finding.claim, job.prop
     if job.bracket:
         if claim.bound is None:
             return finding
         statement = distance_at_most(claim.bound, engines.original.num_outputs)
+    region = job.task.region
     answer = spot_check(
-        engines.networks, job.task.region, statement, claim.verdict, timeout_s=_SPOT_S, solver=engines.solver
-    )
+        engines.networks, region, statement, claim.verdict, timeout_s=_SPOT_S, solver=engines.solver
+    )  # fmt: skip
+    if claim.witness is not None:
+        point = np.array(claim.witness.input, dtype=np.float64).reshape(region.lower.shape)
+        refuse_witness(engines.networks, region, statement, answer, point)
     return replace(finding, claim=replace(claim, smt=answer.status, smt_scale=answer.scale, smt_sampled=True))

@@ -19,7 +19,7 @@ from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.regions import Region
 
-__all__ = ["MAX_UNSTABLE", "SmtAnswer", "decide_encoded", "encodable", "smt_decide", "spot_check"]
+__all__ = ["MAX_UNSTABLE", "SmtAnswer", "decide_encoded", "encodable", "refuse_witness", "smt_decide", "spot_check"]
 
 MAX_UNSTABLE = 60
 """Regions with more unstable ReLUs are not asked: z3 would not answer in seconds."""
@@ -138,6 +138,23 @@ def spot_check(
             "one of the engines is wrong"
         )
     return answer
+
+
+def refuse_witness(
+    networks: Sequence[Network], region: Region, prop: Property, answer: SmtAnswer, witness: Array
+) -> None:  # fmt: skip
+    """Holds z3's answer against a float32 point that breaks the property. Shape: witness (*input_shape).
+
+    Raises: SoundnessError if z3 confirms the property on a copy of the region that holds the point, where the property
+    fails in exact arithmetic too; a point that breaks float32 programs alone contradicts nothing.
+    """
+    held = _shrunk(region, answer.scale)
+    inside = bool((held.lower <= witness).all() and (witness <= held.upper).all())
+    if answer.status == "confirmed" and inside and exact_margin(networks, prop, witness) <= 0:
+        raise SoundnessError(
+            f"region {region.id}: z3 confirms the claim, but exact arithmetic bears out the witness against it; "
+            "one of the engines is wrong"
+        )
 
 
 def _shrunk(region: Region, scale: float) -> Region:
