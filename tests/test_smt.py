@@ -173,6 +173,14 @@ def test_spot_checks_shrink_until_they_can_answer() -> None:
     assert 0 < answer.scale < 1
 
 
+def test_copies_that_intervals_decide_are_reached_without_time() -> None:
+    f = dense_net(9, (4, 60, 60, 3))
+    g = perturbed(f, 1, 0.001)
+    answer = spot_check([f, g], region(f, 2.0), distance_at_most(5.0, 3), Verdict.CERTIFIED, timeout_s=0.0)
+    assert answer.status == "confirmed"
+    assert 0 < answer.scale < 1
+
+
 def test_a_refuted_certificate_raises() -> None:
     f = dense_net(10)
     g = perturbed(f, 1, 0.1)
