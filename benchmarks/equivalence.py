@@ -20,7 +20,7 @@ import torch
 from equivalence_engines import ENGINES, MARABOU, Row, answered, engine_digest, refuse_contradictions
 from equivalence_pairs import PAIRS, Workshop
 from equivalence_queries import QUICK, SUITES, Query, Suite, queries
-from equivalence_tables import criteria, table
+from equivalence_tables import criteria, table, with_largest
 from surroundings import data_folder, describe, surroundings
 
 HERE = Path(__file__).resolve().parent
@@ -120,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     where = surroundings()
     rows = run(options, Workshop(data_folder(), options.cache))
+    rows.used = with_largest(rows.used)
     settings = {"engines": options.engines, "suites": [vars(suite) for suite in options.suites], "marabou": MARABOU}
     counts = {
         "rows": len(rows.used),

@@ -59,6 +59,8 @@ class Answer:
     bound: float | None = None
     """Of a maximum: |f - g| is at most this."""
     point: tuple[float, ...] | None = None
+    found: float | None = None
+    """Of a maximum: |f - g| that the engine's own attack reaches, as torch computes it."""
     reason: str = ""
     version: str = ""
     """Of a peer, in its own environment."""
@@ -77,7 +79,7 @@ def cascade(query: Query) -> Answer:
     if claim.verdict is not Verdict.CERTIFIED:
         return Answer("undecided", *spent.tolist(), reason=claim.reason)
     if query.kind == "maximum":
-        return Answer("bounded", *spent.tolist(), bound=claim.bound, reason=claim.method)
+        return Answer("bounded", *spent.tolist(), bound=claim.bound, found=claim.attack, reason=claim.method)
     return Answer("holds", *spent.tolist(), reason=claim.method)
 
 
@@ -196,6 +198,7 @@ def answered(engine: str, query: Query) -> Row:
         "suite": query.suite.name, "pair": query.pair_name, "place": query.place, "name": query.name,
         "kind": query.kind, "radius": query.radius, "image": query.image, "attacked": query.attacked,
         "factor": query.factor, "delta": query.delta, "limit_s": query.suite.limit_s, "query": query.digest,
+        "moved": query.pair.moved, "found": answer.found,
         "engine": engine, "code": engine_digest(engine), "status": status, "elapsed_s": answer.elapsed_s,
         "cpu_s": answer.cpu_s, "version": answer.version,
         "decided": status in ("holds", "violated", "bounded") and in_time, "bound": bound,

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from paoding_verify.data import Dataset, read_dataset
+from paoding_verify.equivalence.alignment import find_alignment
 from paoding_verify.network.graph import Array, Dense, Float32Array, Network, Node, Relu, Reshape
 from paoding_verify.network.load import load_network
 from paoding_verify.network.onnx_out import shipped_onnx
@@ -55,6 +56,25 @@ class Pair:
         """Of both networks as they ship."""
         shipped = (shipped_onnx(network) for network in (self.original, self.pruned))
         return b"".join(hashlib.sha256(model).digest() for model in shipped)
+
+    @cached_property
+    def moved(self) -> float | None:
+        """Norm of what weights and biases that are left have changed by, in units of their own; None: no alignment."""
+        points: Array = np.zeros((1, *self.original.input_shape)) if self.images is None else self.images[:64]
+        if self.box is not None:
+            points = np.random.default_rng(0).uniform(self.box.lower, self.box.upper, (64, *self.box.lower.shape))
+        alignment = find_alignment(self.original, self.pruned, points)
+        if alignment is None:
+            return None
+        read = np.arange(int(np.prod(self.original.input_shape)))
+        changes, sizes = [], []
+        kept = [*map(np.array, alignment), np.arange(self.original.num_outputs)]
+        for (w, b), (v, c), units in zip(chain_of(self.original), chain_of(self.pruned), kept, strict=True):
+            for old, new in ((w[np.ix_(units, read)], v), (b[units], c)):
+                changes.append(((new - old) ** 2).sum())
+                sizes.append((old**2).sum())
+            read = units
+        return float(np.sqrt(sum(changes) / sum(sizes)))
 
 
 class Workshop:
@@ -170,11 +190,12 @@ def _digits_network() -> Network:
     return _trained(_module(chain), 40)
 
 
-def _digits_pair(shop: Workshop, share: float, *, tuned: bool = False) -> Pair:
+def _digits_pair(shop: Workshop, share: float, *, epochs: int = 0) -> Pair:
+    """epochs: of training after units were removed."""
     original = shop.stored("digits", _digits_network)
     pruned = _without_units(original, share)
-    if tuned:
-        pruned = shop.stored(f"digits-{share:g}-tuned", lambda: _trained(_module(chain_of(pruned)), 5))
+    if epochs:
+        pruned = shop.stored(f"digits-{share:g}-tuned-{epochs}", lambda: _trained(_module(chain_of(pruned)), epochs))
     return Pair(original, pruned, _digits()[0][NUM_TRAINED:])
 
 
@@ -206,7 +227,10 @@ PAIRS: dict[str, Callable[[Workshop], Pair]] = {
     "digits-10": lambda shop: _digits_pair(shop, 0.10),
     "digits-25": lambda shop: _digits_pair(shop, 0.25),
     "digits-50": lambda shop: _digits_pair(shop, 0.50),
-    "digits-25-tuned": lambda shop: _digits_pair(shop, 0.25, tuned=True),
+    "digits-25-tuned": lambda shop: _digits_pair(shop, 0.25, epochs=5),
+    "digits-25-tuned-1": lambda shop: _digits_pair(shop, 0.25, epochs=1),
+    "digits-25-tuned-20": lambda shop: _digits_pair(shop, 0.25, epochs=20),
+    "digits-25-tuned-80": lambda shop: _digits_pair(shop, 0.25, epochs=80),
     "256x2-25": lambda shop: _mnist_pair(shop, "256x2", 0.25),
     "256x4-25": lambda shop: _mnist_pair(shop, "256x4", 0.25),
     "256x2-default": lambda shop: _mnist_pair(shop, "256x2", 0.25, default=True),
@@ -218,5 +242,6 @@ PAIRS: dict[str, Callable[[Workshop], Pair]] = {
     "acas-2_2-noise": lambda shop: _acas_pair(shop, "2_2", noisy=True),
     "acas-3_3-noise": lambda shop: _acas_pair(shop, "3_3", noisy=True),
 }
-"""digits: 64-32-32-10, so many per cent of the units removed; tuned: then trained again. 256x2 and 256x4: MNIST
+"""digits: 64-32-32-10, so many per cent of the units removed; tuned: then trained again, for 5 epochs or so many.
+256x2 and 256x4: MNIST
 networks of VNN-COMP, 25 % removed the same way; default: by this package's pruner. acas: half: weights in 16 bits."""

@@ -55,6 +55,7 @@ class Suite:
 
 _EXACT_AND_TUNED = ("digits-25", "digits-25-tuned")
 _ACAS = tuple(f"acas-{net}-{kind}" for kind in ("half", "noise") for net in ("1_1", "2_2", "3_3"))
+_MOVED = ("digits-25", "digits-25-tuned-1", "digits-25-tuned", "digits-25-tuned-20", "digits-25-tuned-80")
 _FACTORS = (0.8, 1.05, 1.5)
 _RADII = (0.03, 0.06, 0.1)
 
@@ -70,6 +71,8 @@ SUITES = (
     Suite("256x2 top-1", ("256x2-25", "256x2-default"), "top1", (0.03,), 6),
     Suite("256x4 maximum", ("256x4-25", "256x4-default"), "maximum", (0.03,), 20),
     Suite("256x4 others", ("256x4-25", "256x4-default"), "distance", (0.03,), 8, (*_FACTORS, 2.0)),
+    Suite("weights moved, maximum", _MOVED, "maximum", (0.03,), 8),
+    Suite("weights moved, top-1", _MOVED, "top1", (0.03,), 12),
     Suite("acas", _ACAS, "distance", delta=0.05, limit_s=60.0),
     Suite("acas maximum", _ACAS, "maximum", limit_s=60.0),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Criterion", "criteria", "table"]
+__all__ = ["Criterion", "criteria", "table", "with_largest"]
 
 Row = dict[str, Any]
 _WORDS = {True: "met", False: "not met", None: "open"}
@@ -19,8 +19,10 @@ def table(rows: Sequence[Row]) -> str:
     blocks = []
     for suite, pair in dict.fromkeys((row["suite"], row["pair"]) for row in rows):
         block = [row for row in rows if (row["suite"], row["pair"]) == (suite, pair)]
+        moved = block[0].get("moved")
         lines = [
-            f"\n{suite}, {pair}",
+            f"\n{suite}, {pair}"
+            + ("" if moved is None else f"; weights that are left moved by {moved:.2g} of their norm"),
             f"{'engine':<14}{'decided':>9}{'holds':>7}{'violated':>10}{'median s':>10}{'cpu s':>9}  ratio",
         ]
         engines = dict.fromkeys(row["engine"] for row in block)
@@ -45,15 +47,25 @@ def _spread(rows: Iterable[Row]) -> str:
 
 
 def ratios(rows: Iterable[Row]) -> list[float]:
-    """Certified over attacked distance of every maximum; infinite where it was not bounded in time, or where the attack
-    found no difference and none was excluded.
+    """Certified over attacked distance of every maximum; infinite where it was not bounded in time, or where no attack
+    found a difference and none was excluded. Attacked: the most that any attack is known to reach.
     """
     found = []
     for row in rows:
         if row["kind"] == "maximum":
-            known = row["decided"] and (row["attacked"] > 0 or row["bound"] <= 0)
-            found.append(row["bound"] / row["attacked"] if known and row["attacked"] else 1.0 if known else np.inf)
+            attacked = row.get("largest", row["attacked"])
+            known = row["decided"] and (attacked > 0 or row["bound"] <= 0)
+            found.append(row["bound"] / attacked if known and attacked else 1.0 if known else np.inf)
     return found
+
+
+def with_largest(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with the largest difference that is known of its box, whoever found it."""
+    largest: dict[str, float] = {}
+    for row in rows:
+        reached = max(row[name] or 0.0 for name in ("attacked", "reached", "found"))
+        largest[row["place"]] = max(largest.get(row["place"], 0.0), reached)
+    return [row | {"largest": largest[row["place"]]} for row in rows]
 
 
 def median_s(rows: Sequence[Row], clock: str = "elapsed_s") -> float:

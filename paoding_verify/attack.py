@@ -48,12 +48,16 @@ def attack(  # noqa: PLR0913 - networks, box, property and effort; nothing to bu
     steps: int,
     seed: int,
     centre: Float32Array | None = None,
+    enough: float = -np.inf,
+    closed_slope: float = 0.0,
 ) -> AttackResult:
     """Small margins of a property over boxes, deterministic for a seed; never worse than the margin at `centre`.
 
     The margin is the minimum over clauses of the maximum over their rows of rows @ y + offsets, y the concatenated
     outputs of the networks. The first restart starts at the centre and descends the margin itself; the others start
-    at uniform points, and every second of them descends one clause, the most promising first.
+    at uniform points, and every second of them descends one clause, the most promising first. It ends early once the
+    margins of all boxes that are looked at together are below `enough`. With a `closed_slope`, gradients pass through
+    ReLUs that are off: there lie differences of networks that have no gradient otherwise.
     Shapes: lower, upper (N, *input_shape); rows (R, outputs) or (N, R, outputs); offsets (R,) or (N, R); centre
     (N, *input_shape), inside the boxes.
     Raises: RegionError if a box holds no float32 point.
@@ -64,7 +68,7 @@ def attack(  # noqa: PLR0913 - networks, box, property and effort; nothing to bu
         centre = np.clip((lower / 2 + upper / 2).astype(np.float32), low, high)
     shape, table = (len(low), rows.shape[-2]), padded(clauses)
     search = _Search(
-        [to_module(network) for network in networks],
+        [to_module(network, closed_slope=closed_slope) for network in networks],
         torch.as_tensor(np.broadcast_to(rows, (len(low), *rows.shape[-2:])).astype(np.float32)),
         torch.as_tensor(np.broadcast_to(offsets, shape).astype(np.float32)),
         torch.as_tensor(table),
@@ -78,7 +82,7 @@ def attack(  # noqa: PLR0913 - networks, box, property and effort; nothing to bu
         box = torch.as_tensor(low[part]), torch.as_tensor(high[part])
         starts = np.clip(low[part] + noise[:, part] * (high[part] - low[part]), low[part], high[part])
         starts[0] = centre[part]
-        best[part], points[part] = search.descend(box, torch.as_tensor(starts), part, steps)
+        best[part], points[part] = search.descend(box, torch.as_tensor(starts), part, steps, enough)
     return AttackResult(best, points)
 
 
@@ -95,9 +99,9 @@ class _Search:
     """(clauses, longest) row numbers"""
 
     def descend(
-        self, box: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, part: slice, steps: int
+        self, box: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, part: slice, steps: int, enough: float
     ) -> tuple[Array, Float32Array]:
-        """Best margin and point of all restarts and steps. Shapes: box (n, *in) each, x (restarts, n, *in)."""
+        """Best margin and point of all restarts and steps taken. Shapes: box (n, *in) each, x (restarts, n, *in)."""
         low, high = box
         half = high / 2 - low / 2
         with torch.no_grad():
@@ -114,6 +118,8 @@ class _Search:
             better = margin < best
             best = torch.where(better, margin, best)
             points[better] = x.detach()[which, torch.arange(len(low))][better]
+            if bool((best < enough).all()):
+                break
             if step < steps:
                 (gradient,) = torch.autograd.grad(objective.sum(), x)
                 length = _FIRST_STEP * shrink**step

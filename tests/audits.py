@@ -178,7 +178,10 @@ def trace(steps: int = 14) -> PruneTrace:
         "eps": 0.01,
         "sha256": digest("anchors"),
     }
-    candidates = (Candidate("paoding", 0.92, (144, 144), True), Candidate("magnitude", 1.61, (144, 144), False))
+    candidates = (
+        Candidate("paoding", 0.92, (144, 144), True, None, 0.25, 1.5),
+        Candidate("magnitude", 1.61, (144, 144), False),
+    )
     return PruneTrace(
         "paoding", 7, 0.5, 16 * steps / 512, tuple(rows), (tuple(range(144)), tuple(range(144))), anchors, candidates
     )

@@ -110,3 +110,14 @@ def test_a_box_between_two_float32_numbers_is_refused():
     lower = np.full((1, 6), 1.0 + 1e-10)
     with pytest.raises(RegionError, match="no float32 point"):
         run([network], lower, lower + 1e-10, predicts(0, 4))
+
+
+def test_ends_early_once_all_margins_are_below_what_is_enough():
+    network = chain((2,), Dense(np.array([[1.0, 0.0], [0.0, 1.0]]), np.zeros(2)))
+    lower, upper = np.zeros((2, 2)), np.ones((2, 2))
+    prop = predicts(0, 2)
+    full, early = (run([network], lower, upper, prop, enough=enough) for enough in (-np.inf, 0.0))
+    assert (early.margin < 0).all()
+    assert (full.margin < early.margin).any()
+    never = run([network], lower, upper, prop, enough=-2.0)
+    np.testing.assert_array_equal(never.points, full.points)

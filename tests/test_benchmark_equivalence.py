@@ -245,6 +245,28 @@ def test_tables_count_what_is_undecided_as_the_limit() -> None:
     assert (every.found, every.met) == ("2 of 2 asked, median 0.010 s", None)
 
 
+def test_ratios_count_what_any_attack_reaches() -> None:
+    from equivalence_tables import ratios, with_largest
+
+    rows = [
+        row("cascade", "bounded", kind="maximum", bound=1.5, attacked=0.5, found=1.0, reached=None, place="a"),
+        row("highs", "bounded", kind="maximum", bound=3.0, attacked=0.5, found=None, reached=None, place="a"),
+        row("highs", "bounded", kind="maximum", bound=3.0, attacked=0.5, found=None, reached=None, place="b"),
+    ]
+    assert ratios(with_largest(rows)) == [1.5, 3.0, 6.0]
+
+
+def test_moved_is_what_training_changed(tmp_path: Path) -> None:
+    from equivalence_pairs import Workshop
+
+    shop = Workshop(None, tmp_path)
+    exact, little, tuned = (shop.pair(f"digits-25{end}").moved for end in ("", "-tuned-1", "-tuned-20"))
+    assert exact == 0
+    assert little is not None
+    assert tuned is not None
+    assert 0 < little < tuned < 1
+
+
 def test_criteria_are_met_only_by_whole_suites() -> None:
     from equivalence_tables import criteria
 

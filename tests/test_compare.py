@@ -11,9 +11,12 @@ import pytest
 
 from paoding_verify.bounds.differential import PairBounder
 from paoding_verify.checker.prove import Proof, prove
+from paoding_verify.data import Dataset
 from paoding_verify.equivalence import reproof
 from paoding_verify.equivalence.compare import compare
+from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import open_job
+from paoding_verify.equivalence.stages import attack_differences
 from paoding_verify.errors import ConfigError, SoundnessError
 from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.property import decides_like, distance_at_most
@@ -304,3 +307,20 @@ def test_without_units_to_split_a_claim_stays_open() -> None:
     (finding,) = compare(f, perturbed(f, 0, 1e-6), tasks(regions(f, 0.5, 1), "output_distance", 1e-5), SearchConfig())
     assert finding.claim.verdict is Verdict.UNKNOWN
     assert "no unit left to split" in finding.claim.reason
+
+
+def test_a_led_attack_finds_differences_without_gradient() -> None:
+    weight = np.array([[1.0, 0.0, 0.0], [0.4, 0.4, 0.4]])
+    hidden = Dense(weight, np.array([0.0, -1.0])), Relu(), Dense(np.array([[1.0, 3.0], [0.5, 0.0]]), np.zeros(2))
+    f = chain((3,), *hidden)
+    g = chain((3,), Dense(weight[:1], np.zeros(1)), Relu(), Dense(np.array([[1.0], [0.5]]), np.zeros(2)))
+    x = np.full((1, 3), 0.5, dtype=np.float32)
+    box = linf_regions(Dataset(x, None, "x"), eps=0.45, domain=(0.0, 1.0))
+    engines = PairEngines(f, g, None, SearchConfig(attack_restarts=1))
+    found = []
+    for led in (False, True):
+        job = open_job(tasks(box, "output_distance")[0], 2)
+        attack_differences(engines, [job], steps=40, led=led)
+        found.append(-job.attack)
+    assert found[0] == 0
+    assert found[1] == pytest.approx(0.42, abs=1e-5)

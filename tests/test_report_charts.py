@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from base64 import b64decode
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -15,11 +16,20 @@ from scipy.stats import binom
 
 from paoding_verify.evidence.pruning import PruneStep
 from paoding_verify.evidence.statistics import clopper_pearson
+from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.report import charts, charts_pruning, svg
 from paoding_verify.report.charts import Curve
 from paoding_verify.report.charts_witness import outputs
 from paoding_verify.report.pictures import as_pixels, difference_pixels, png
-from paoding_verify.report.tables import distance_pairs, flows, margin_pairs, metric_rows, quantiles, smt_rows
+from paoding_verify.report.tables import (
+    distance_pairs,
+    flows,
+    margin_pairs,
+    metric_rows,
+    quantiles,
+    smt_rows,
+    spot_rows,
+)
 from paoding_verify.report.text import count, number, percent, shape, visible
 from paoding_verify.report.view import build_view
 from tests.audits import audit_example, certify_example, compare_example, trace
@@ -221,6 +231,30 @@ def test_the_view_counts_what_the_result_holds():
     assert len(margin_pairs(result)) + sum(n for (_, b), n in flows(result).items() if b == "violated") == 150
     assert all(found <= proved for found, proved in distance_pairs(result))
     assert sum(row.confirmed for row in smt_rows(result, sampled=True)) == sum(c.smt is not None for c in result.claims)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "smt", "scale", "words"),
+    [
+        (Verdict.CERTIFIED, "confirmed", 1.0, "agreement"),
+        (Verdict.CERTIFIED, "confirmed", 0.25, "agreement, on the shrunk region"),
+        (Verdict.VIOLATED, "refuted", 1.0, "agreement"),
+        (Verdict.VIOLATED, "confirmed", 0.5, "no contradiction"),
+        (Verdict.UNKNOWN, "confirmed", 1.0, "z3 alone"),
+        (Verdict.CERTIFIED, "undecided", 2.0**-11, "no answer"),
+        (Verdict.CERTIFIED, "refuted", 1.0, "contradiction"),
+        (None, "confirmed", 1.0, "z3 alone"),
+    ],
+)
+def test_every_spot_check_stands_beside_its_claim(verdict, smt, scale, words):
+    result = audit_example()
+    first, *others = result.claims
+    claim = replace(first, verdict=verdict, smt=smt, smt_scale=scale, smt_sampled=True)
+    others = [replace(other, smt=None, smt_sampled=False) for other in others]
+    (row,) = spot_rows(replace(result, claims=(claim, *others)))
+    assert row.claim == claim
+    assert row.agreement.startswith(words) or words in row.agreement
+    assert (row.agreement == "contradiction") == (words == "contradiction")
 
 
 def test_metric_rows_cover_the_shares_they_belong_to():

@@ -16,7 +16,7 @@ from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Outcome, Verdict
 from paoding_verify.report import html
 from paoding_verify.report.html import render_html
-from paoding_verify.report.text import visible
+from paoding_verify.report.text import DASH, visible
 from paoding_verify.report.witnesses import MAX_WITNESSES
 from tests.audits import (
     PAYLOAD,
@@ -203,8 +203,10 @@ def test_every_candidate_stands_in_the_page_with_signal_size_and_choice():
     result = audit_example(Outcome.PASS, (0.01,), 4)
     table = render_html(result).split('id="candidates-h"')[1].split("</table>")[0]
     rows = [re.sub("<.*?>", "|", row).strip("|\n ") for row in table.split("<tbody>")[1].split("<tr>")[1:]]
+    shown = {(0.25, 1.5): "0.25|1.5", (None, None): f"{DASH}|{DASH}"}
     wanted = [
-        f"{c.name}|{c.signal:g}|{', '.join(map(str, c.num_units))}|{'yes' if c.chosen else 'no'}"
+        f"{c.name}|{c.signal:g}|{', '.join(map(str, c.num_units))}|"
+        f"{shown[c.weights_moved, c.distance_ratio]}|{'yes' if c.chosen else 'no'}"
         for c in result.pruning.candidates
     ]
     assert [row.split("\n")[0] for row in rows] == wanted

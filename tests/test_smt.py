@@ -11,7 +11,7 @@ import pytest
 from paoding_verify.equivalence import exact
 from paoding_verify.equivalence.compare import compare
 from paoding_verify.equivalence.encoding import Encoding, Variables, encode
-from paoding_verify.equivalence.exact import smt_decide, spot_check
+from paoding_verify.equivalence.exact import SmtAnswer, refuse_witness, smt_decide, spot_check
 from paoding_verify.equivalence.exact_point import exact_margin
 from paoding_verify.equivalence.smt import GRID, rounded_form
 from paoding_verify.equivalence.twin_facts import hidden_bounds
@@ -20,7 +20,7 @@ from paoding_verify.evidence.property import distance_at_most, predicts
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.evaluate import evaluate
 from paoding_verify.network.graph import Dense, Network, Relu, Sigmoid
-from paoding_verify.regions import Region
+from paoding_verify.regions import Region, float32_interior
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_dense, residual_net
 from tests.pairs import perturbed, without_units
 from tests.test_compare import CONFIG, regions, tasks
@@ -173,6 +173,14 @@ def test_spot_checks_shrink_until_they_can_answer() -> None:
     assert 0 < answer.scale < 1
 
 
+def test_copies_that_intervals_decide_are_reached_without_time() -> None:
+    f = dense_net(9, (4, 60, 60, 3))
+    g = perturbed(f, 1, 0.001)
+    answer = spot_check([f, g], region(f, 2.0), distance_at_most(5.0, 3), Verdict.CERTIFIED, timeout_s=0.0)
+    assert answer.status == "confirmed"
+    assert 0 < answer.scale < 1
+
+
 def test_a_refuted_certificate_raises() -> None:
     f = dense_net(10)
     g = perturbed(f, 1, 0.1)
@@ -181,6 +189,19 @@ def test_a_refuted_certificate_raises() -> None:
     with pytest.raises(SoundnessError, match="exact arithmetic refutes"):
         spot_check([f, g], box, prop, Verdict.CERTIFIED, timeout_s=10)
     assert spot_check([f, g], box, prop, Verdict.UNKNOWN, timeout_s=10).status == "refuted"
+
+
+def test_a_confirmation_against_a_witness_raises() -> None:
+    f = dense_net(10)
+    g = perturbed(f, 1, 0.1)
+    box, prop = region(f, 0.05), distance_at_most(1e-4, 4)
+    x = float32_interior(box.lower, box.upper)[1].astype(np.float64)
+    assert exact_margin([f, g], prop, x) <= 0
+    with pytest.raises(SoundnessError, match="bears out the witness"):
+        refuse_witness([f, g], box, prop, SmtAnswer("confirmed", None, 1.0, 0), x)
+    for status, scale, threshold in (("undecided", 1.0, 1e-4), ("confirmed", 0.5, 1e-4), ("confirmed", 1.0, 1e4)):
+        answer = SmtAnswer(status, None, scale, 0)
+        refuse_witness([f, g], box, distance_at_most(threshold, 4), answer, x)
 
 
 def test_compare_reports_spot_checks_of_the_sample_alone() -> None:

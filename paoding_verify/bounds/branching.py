@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from paoding_verify.attack import attack
+from paoding_verify.bounds.ascent import Ascent
 from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Lines
 from paoding_verify.bounds.case_duals import best_multipliers
 from paoding_verify.bounds.case_lines import as_tables, improve_lines
@@ -35,8 +36,6 @@ _ROOT_STEPS = 40
 """Steps of Adam on the slopes of the whole region."""
 _RATE = 0.1
 """Of Adam, in units of slopes or of the largest coefficient of a layer."""
-_LAST_RATE = 0.2
-"""Part of the rate that is left after the last step on multipliers."""
 _ROWS = 2
 """Rows of a clause that are tried in a case."""
 _ROOT_ROWS = 4
@@ -201,7 +200,7 @@ class _Search:
         scales = torch.cat([betas, torch.zeros((len(betas), 1))], 1).amax(1, keepdim=True)
         betas = torch.round(betas / scales.clamp(min=1e-300) * 65535) * (scales / 65535.0)
         with torch.no_grad():
-            found = question.bound(betas)
+            found = question.bound(betas, scored=True)
         best = []
         for n, case in enumerate(cases):
             mine = sorted([m for m, k in enumerate(owner) if k == n], key=lambda m: float(found.lower[m]), reverse=True)
@@ -225,8 +224,7 @@ class _Search:
         best, best_betas = found.lower, start
         scale = question.places.scales(found.weights).clamp(min=1e-9)
         x = (start / scale).requires_grad_()
-        optimiser = torch.optim.Adam([x], lr=_RATE)
-        slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, _LAST_RATE ** (1 / _STEPS))
+        ascent = Ascent([x], rate=_RATE, steps=_STEPS)
         for _ in range(_STEPS):
             bounds = question.bound(x * scale).lower
             better = bounds.detach() > best
@@ -234,11 +232,7 @@ class _Search:
             best_betas = torch.where(better[:, None], (x * scale).detach(), best_betas)
             if bool((best > 1e-6).all()):
                 break
-            optimiser.zero_grad()
-            (-bounds.sum()).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            slower.step()
-            x.data.clamp_(min=0.0)
+            ascent.step(bounds.sum())
         return best_betas
 
     def _split(self, cases: Sequence[Case], scores: dict[int, torch.Tensor]) -> list[Case]:
@@ -306,9 +300,10 @@ class _Question:
         self._intervals = search._b.intervals(places, len(numbers))
         self._lines = search._lines.of(numbers)
 
-    def bound(self, betas: torch.Tensor) -> CaseBounds:
+    def bound(self, betas: torch.Tensor, *, scored: bool = False) -> CaseBounds:
         """Shapes: (n, depth)."""
-        return self._bounder.bound(self._rows, self._offsets, self._intervals, self.places.spread(betas), self._lines)
+        credit = self.places.spread(betas)
+        return self._bounder.bound(self._rows, self._offsets, self._intervals, credit, self._lines, scored=scored)
 
 
 def _positive(bound: float) -> bool:

@@ -20,7 +20,7 @@ from paoding_verify.checker.differential import Twins
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
-__all__ = ["BELOW", "IDLE", "CaseBounder", "CaseBounds", "Intervals", "Lines"]
+__all__ = ["BELOW", "IDLE", "CaseBounder", "CaseBounds", "Intervals", "Lines", "Rectifier"]
 
 BELOW = 0.1
 """What a lower line costs, in units of its distance from the rectifier, where the upper line's distance counts whole:
@@ -29,14 +29,40 @@ IDLE = 1e-9
 """Cost given to unstable units that do not matter for the bound at hand, per distance that they reach beyond zero."""
 
 
+class Rectifier:
+    """Lines around a rectifier, and what they cost, on each of n cases. Shapes: (n, units)."""
+
+    def __init__(self, z: Interval, leak: float) -> None:
+        """The upper line is the chord; the lower one can be turned."""
+        self.leak, self.unstable = leak, z.unstable
+        width = torch.where(self.unstable, z.upper - z.lower, 1.0)
+        self._stable = torch.where(z.lower >= 0, 1.0, leak)
+        self.upper_slope = torch.where(self.unstable, (z.upper - leak * z.lower) / width, self._stable)
+        self.shift = torch.where(self.unstable, (leak - 1.0) * z.lower * z.upper / width, 0.0)
+        self.adaptive = torch.where(z.upper >= -z.lower, 1.0, leak)
+        self._z = z
+
+    def lower_slope(self, slope: torch.Tensor | None) -> torch.Tensor:
+        """Of the line through the origin, as wanted where there is a choice."""
+        wanted = self.adaptive if slope is None else slope.clamp(self.leak, 1.0)
+        return torch.where(self.unstable, wanted, self._stable)
+
+    def cost(self, positive: torch.Tensor, negative: torch.Tensor, lower_slope: torch.Tensor) -> torch.Tensor:
+        """How far the lines are away from the rectifier, weighed by what multiplies them."""
+        z = self._z
+        below = torch.maximum((lower_slope - self.leak) * -z.lower, (1.0 - lower_slope) * z.upper)
+        cost = torch.where(self.unstable, BELOW * positive * below - negative * self.shift, 0.0)
+        return cost + IDLE * torch.minimum(-z.lower, z.upper).clamp(min=0)
+
+
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """What is known of pre-activations on each of n cases. Shapes: (n, units)."""
+    """What is known of pre-activations on each of n cases, and the lines that follow. Shapes: (n, units)."""
 
-    z: dict[int, Interval]
+    rectifiers: dict[int, Rectifier]
     """By step, for those that can be split."""
-    differences: dict[int, Interval]
-    """z_f - z_g of twins, by step of g."""
+    couplings: dict[int, Coupling]
+    """Of twins, by step of g."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +87,7 @@ class CaseBounds:
     lower: torch.Tensor
     """(n,)"""
     scores: dict[int, torch.Tensor]
-    """Step -> (n, units): what the lines of each unstable unit cost."""
+    """Step -> (n, units): what the lines of each unstable unit cost; empty unless asked for."""
     inputs: torch.Tensor
     """(n, *input_shape) coefficients of the input."""
     weights: dict[int, torch.Tensor]
@@ -120,16 +146,15 @@ class CaseBounder:
             d = known.meet(z[f].minus(z[g]))
             z[f], z[g] = z[f].meet(z[g].plus(d)), z[g].meet(z[f].minus(d))
             differences[g] = d
-        return Intervals(z, differences)
+        return Intervals(
+            {k: Rectifier(ends, _leak(self, k)) for k, ends in z.items()},
+            {g: Coupling(z[self.program.twins[g + 1] - 1], z[g], d) for g, d in differences.items()},
+        )
 
     def default_lines(self, intervals: Intervals) -> Lines:
         """Lower slopes that leave the smaller triangle; differences where their lines are closer together."""
-        z, program = intervals.z, self.program
-        slopes = {k: (ends.upper >= -ends.lower).to(torch.float64) for k, ends in z.items()}
-        shares = {
-            g: Coupling(z[program.twins[g + 1] - 1], z[g], d).share for g, d in intervals.differences.items()
-        }  # fmt: skip
-        return Lines(slopes, shares)
+        slopes = {k: (lines.adaptive >= 1.0).to(torch.float64) for k, lines in intervals.rectifiers.items()}
+        return Lines(slopes, {g: coupling.share.clone() for g, coupling in intervals.couplings.items()})
 
     def bound(
         self,
@@ -138,15 +163,17 @@ class CaseBounder:
         intervals: Intervals,
         credit: dict[int, torch.Tensor],
         lines: Lines,
+        *,
+        scored: bool = False,
     ) -> CaseBounds:
         """Lower bounds of one row on each case.
 
-        credit: step -> (n, units) multipliers times signs; lines: for each case.
+        credit: step -> (n, units) multipliers times signs; lines: for each case; scored: whether scores are wanted.
         Shapes: rows (n, outputs of all networks), offsets (n,).
         """
         widths = [self.program.shapes[value][0] for value in self.program.outputs]
         start = dict(zip(self.program.outputs, torch.split(rows, widths, dim=1), strict=True))
-        walk = _Walk(self, offsets, start, intervals)
+        walk = _Walk(self, offsets, start, intervals, scored=scored)
         for index in range(len(self.program.steps) - 1, -1, -1):
             walk.joint(index, lines.shares)
             walk.step(index, credit, lines.slopes)
@@ -157,23 +184,28 @@ class _Walk:
     """One backward pass; coefficients are flat, (n, units)."""
 
     def __init__(
-        self, bounder: CaseBounder, offsets: torch.Tensor, start: dict[int, torch.Tensor], intervals: Intervals
+        self,
+        bounder: CaseBounder,
+        offsets: torch.Tensor,
+        start: dict[int, torch.Tensor],
+        intervals: Intervals,
+        *,
+        scored: bool,
     ) -> None:
-        self._b, self._at, self._sum, self._known = bounder, start, offsets, intervals
+        self._b, self._at, self._sum, self._known, self._scored = bounder, start, offsets, intervals, scored
         self._scores: dict[int, torch.Tensor] = {}
         self._weights: dict[int, torch.Tensor] = {}
 
     def joint(self, index: int, shares: dict[int, torch.Tensor]) -> None:
         """Bounds the joint part of twin activations; `index` is the step of g."""
-        z, differences = self._known.z, self._known.differences
-        first = self._b.program.twins.get(index + 1) if index in differences else None
+        coupling = self._known.couplings.get(index)
+        first = self._b.program.twins.get(index + 1) if coupling is not None else None
         a, b = (self._at.get(v) if v is not None else None for v in (first, index + 1))
-        if first is None or a is None or b is None:
+        if coupling is None or first is None or a is None or b is None:
             return
         f = first - 1
-        coupling = Coupling(z[f], z[index], differences[index], shares.get(index))
         leak = _leak(self._b, index)
-        k, of_d, constant = (t[:, 0] for t in coupling.split(a[:, None], b[:, None]))
+        k, of_d, constant = (t[:, 0] for t in coupling.split(a[:, None], b[:, None], shares.get(index)))
         self._at[first], self._at[index + 1] = a - k, b + k
         of_d = of_d * (1.0 - leak) + k * leak
         steps = self._b.program.steps
@@ -181,8 +213,9 @@ class _Walk:
         self._give(steps[index].inputs[0], -of_d)
         charge = self._b._charge[first] + self._b._charge[index + 1]
         self._sum = self._sum + constant * (1.0 - leak) - k.abs() @ charge[0]
-        cost = k.detach().abs() * coupling.gap
-        self._scores[f], self._scores[index] = cost, torch.where(z[f].unstable, 0.0, cost)
+        if self._scored:
+            cost = k.detach().abs() * coupling.gap
+            self._scores[f], self._scores[index] = cost, torch.where(self._known.rectifiers[f].unstable, 0.0, cost)
 
     def step(self, index: int, credit: dict[int, torch.Tensor], alpha: dict[int, torch.Tensor]) -> None:
         """Carries the coefficients of what a step computes to what it reads."""
@@ -209,27 +242,20 @@ class _Walk:
         """Through lines below and above; the upper line of a rectifier is the chord."""
         positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
         source = self._b.program.steps[index].inputs[0]
-        if index not in self._known.z:
+        lines = self._known.rectifiers.get(index)
+        if lines is None:
             low, low_shift, high, high_shift = self._b._lines[index]
             self._sum = self._sum + positive @ low_shift[0] + negative @ high_shift[0]
             self._give(source, positive * low + negative * high)
             return
-        ends, leak = self._known.z[index], _leak(self._b, index)
-        unstable = ends.unstable
-        width = torch.where(unstable, ends.upper - ends.lower, 1.0)
-        stable = torch.where(ends.lower >= 0, 1.0, leak)
-        upper_slope = torch.where(unstable, (ends.upper - leak * ends.lower) / width, stable)
-        shift = torch.where(unstable, (leak - 1.0) * ends.lower * ends.upper / width, 0.0)
-        adaptive = torch.where(ends.upper >= -ends.lower, 1.0, leak)
-        lower_slope = torch.where(unstable, alpha.get(index, adaptive).clamp(leak, 1.0), stable)
-        self._sum = self._sum + (negative * shift).sum(1)
-        self._give(source, positive * lower_slope + negative * upper_slope)
+        lower_slope = lines.lower_slope(alpha.get(index))
+        self._sum = self._sum + (negative * lines.shift).sum(1)
+        self._give(source, positive * lower_slope + negative * lines.upper_slope)
         with torch.no_grad():
             self._weights[index] = coefficient.abs().amax(1)
-            below = torch.maximum((lower_slope - leak) * -ends.lower, (1.0 - lower_slope) * ends.upper)
-            cost = torch.where(unstable, BELOW * positive * below - negative * shift, 0.0)
-            reach = torch.minimum(-ends.lower, ends.upper).clamp(min=0)
-            self._scores[index] = self._scores.get(index, 0.0) * unstable + cost + IDLE * reach
+            if self._scored:
+                cost = lines.cost(positive, negative, lower_slope)
+                self._scores[index] = self._scores.get(index, 0.0) * lines.unstable + cost
 
     def _give(self, value: int, coefficient: torch.Tensor) -> None:
         self._at[value] = self._at[value] + coefficient if value in self._at else coefficient

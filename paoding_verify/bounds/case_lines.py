@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from paoding_verify.bounds.ascent import Ascent
 from paoding_verify.bounds.case_bounds import CaseBounder, Intervals, Lines
 from paoding_verify.checker.program import Program
 from paoding_verify.evidence.certificate import SCALE, Slopes
@@ -17,8 +18,6 @@ __all__ = ["as_tables", "improve_lines"]
 
 _RATE = 0.1
 """Of Adam."""
-_LAST_RATE = 0.2
-"""Part of the rate that is left after the last step."""
 
 
 def improve_lines(
@@ -31,8 +30,7 @@ def improve_lines(
     best = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
     found = Lines(*({k: x.clone() for k, x in each.items()} for each in (start.slopes, start.shares)))
     slopes, shares = ({k: x.clone().requires_grad_() for k, x in each.items()} for each in (start.slopes, start.shares))
-    optimiser = torch.optim.Adam([*slopes.values(), *shares.values(), torch.zeros(1, requires_grad=True)], lr=_RATE)
-    slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, _LAST_RATE ** (1 / steps))
+    ascent = Ascent([*slopes.values(), *shares.values()], rate=_RATE, steps=steps, most=1.0)
     for _ in range(steps + 1):
         lower = bounder.bound(rows, offsets, intervals, {}, Lines(_through(slopes), _through(shares))).lower
         better = lower.detach() > best
@@ -42,12 +40,7 @@ def improve_lines(
                 kept[k][better] = _rounded(x.detach()[better])
         if not lower.requires_grad or bool((best > 1e-6).all()):
             break
-        optimiser.zero_grad()
-        (-lower.sum()).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        slower.step()
-        for x in (*slopes.values(), *shares.values()):
-            x.data.clamp_(0.0, 1.0)
+        ascent.step(lower.sum())
     return best, found
 
 

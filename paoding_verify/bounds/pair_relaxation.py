@@ -88,25 +88,25 @@ class Coupling:
     Shapes: f, g and d hold (N, *units of g); f is already restricted to the aligned units.
     """
 
-    def __init__(self, f: Interval, g: Interval, d: Interval, share: torch.Tensor | None = None) -> None:
-        """Joint where the lines of the difference are closer together, in the middle, than those of both ReLUs.
-
-        share: (N, *units of g) in [0, 1], used instead where neither of the two is exact.
-        """
+    def __init__(self, f: Interval, g: Interval, d: Interval) -> None:
+        """Joint where the lines of the difference are closer together, in the middle, than those of both ReLUs."""
         self._lines = difference_of_relus(d)
         lower_slope, lower_intercept, upper_slope, upper_intercept = self._lines
         self.gap = gap = (upper_slope - lower_slope) * d.middle + upper_intercept - lower_intercept
         alone = ReluLines(f).gap(f) + ReluLines(g).gap(g)
         self.share = (gap < alone).to(gap.dtype)
-        if share is not None:
-            self.share = torch.where((gap > 0) & (alone > 0), share, self.share)
+        self._free = (gap > 0) & (alone > 0)
 
-    def split(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def split(
+        self, a: torch.Tensor, b: torch.Tensor, share: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(k, coefficients of d, constant): a relu(z_f) + b relu(z_g) with the part k (relu(z_f) - relu(z_g)) bounded.
 
-        The caller keeps a - k and b + k for the separate relaxations. Shapes: a and b (N or 1, R, *units of g).
+        The caller keeps a - k and b + k for the separate relaxations. share: (N, *units of g) in [0, 1], used where
+        neither of the two is exact. Shapes: a and b (N or 1, R, *units of g).
         """
-        opposite = (a * b < 0).to(a.dtype) * self.share[:, None]
+        chosen = self.share if share is None else torch.where(self._free, share, self.share)
+        opposite = (a * b < 0).to(a.dtype) * chosen[:, None]
         k = torch.sign(a) * torch.minimum(a.abs(), b.abs()) * opposite
         positive, negative = k.clamp(min=0), k.clamp(max=0)
         lower_slope, lower_intercept, upper_slope, upper_intercept = (line[:, None] for line in self._lines)

@@ -1,5 +1,5 @@
-"""The cascade for a pair: centre, attack, each network for itself, joint bounds, input splitting, ReLU splitting,
-HiGHS, z3; cheapest first.
+"""The cascade for a pair: centre, a short attack, each network for itself, joint bounds, longer attacks, input
+splitting, ReLU splitting, HiGHS, z3; cheapest first.
 
 A claim is CERTIFIED only after the checker has proved it again in every arithmetic that the configuration names, and
 VIOLATED only with a witness that onnxruntime reproduces on both shipped files. All else is UNKNOWN, with its reason.
@@ -40,6 +40,8 @@ _BATCH = 32
 """Tasks that go through the cascade together."""
 _ALIGNMENT_POINTS = 64
 """Centres, and as many other points, on which units are matched if no alignment is given."""
+_SHORT = 4
+"""Part of an attack's steps that are taken before bounds are asked: what is easily proved needs no more."""
 _BRACKET_CASES, _BRACKET_BOXES = 32, 128
 """Cases, or sub-boxes, that refining one bracket may create: equal runs take equal steps whatever the clock says."""
 _TIGHT = 1.2
@@ -109,7 +111,8 @@ def _run(engines: PairEngines, jobs: list[PairJob], memo: Memo) -> None:
     look_at_centres(engines, jobs)
     if left := open_jobs(jobs, config):
         method = "pgd"
-        attack_differences(engines, left)
+        short = max(1, config.attack_steps // _SHORT)
+        attack_differences(engines, left, steps=config.attack_steps if jobs[0].bracket else short)
     if jobs[0].bracket:
         bound_jointly(engines, jobs)
         _settle_brackets(engines, jobs, memo)
@@ -123,6 +126,9 @@ def _run(engines: PairEngines, jobs: list[PairJob], memo: Memo) -> None:
         method = "differential-crown"
         bound_jointly(engines, left)
         prove_jobs(engines, [job for job in left if job.estimate > 0], method)
+    for led in (False, True):
+        if left := open_jobs(jobs, config):
+            attack_differences(engines, left, steps=config.attack_steps, led=led)
     for job in open_jobs(jobs, config):
         if prod(engines.original.input_shape) <= MAX_FEATURES:
             method = "input-splitting"
@@ -139,8 +145,10 @@ def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob], memo: Memo) 
     """Refines what is worth it, by a number of cases that no clock decides, and lets the checker find the bounds."""
     few_features = prod(engines.original.input_shape) <= MAX_FEATURES
     refine, most = (refine_by_inputs, _BRACKET_BOXES) if few_features else (refine_by_relus, _BRACKET_CASES)
-    for job in jobs:
-        if _TIGHT * bracket_aim(job.attack) < -job.estimate and job.spent_s < engines.config.timeout_s:
+    if wide := [job for job in open_jobs(jobs, engines.config) if _is_wide(job)]:
+        attack_differences(engines, wide, steps=engines.config.attack_steps, led=True)
+    for job in open_jobs(wide, engines.config):
+        if _is_wide(job):
             cases = min(engines.config.max_leaves, most)
             run_once(memo, engines.judge, "refining", job, partial(refine, engines, job, cases))
     by_method: dict[str, list[PairJob]] = defaultdict(list)
@@ -150,6 +158,10 @@ def _settle_brackets(engines: PairEngines, jobs: Sequence[PairJob], memo: Memo) 
         by_method[splits or "differential-crown"].append(job)
     for method, some in by_method.items():
         prove_brackets(engines, some, method)
+
+
+def _is_wide(job: PairJob) -> bool:
+    return _TIGHT * bracket_aim(job.attack) < -job.estimate
 
 
 def _matching_points(regions: Sequence[Region], seed: int) -> Array:
@@ -171,15 +183,19 @@ def _sample(jobs: Sequence[PairJob], config: SearchConfig) -> set[str]:
 
 
 def _spot_checked(engines: PairEngines, job: PairJob, finding: Finding) -> Finding:
-    """The finding with z3's word on it. Raises: SoundnessError if z3 refutes what was certified."""
-    from paoding_verify.equivalence.exact import spot_check
+    """The finding with z3's word on it. Raises: SoundnessError if they contradict each other."""
+    from paoding_verify.equivalence.exact import refuse_witness, spot_check
 
     claim, statement = finding.claim, job.prop
     if job.bracket:
         if claim.bound is None:
             return finding
         statement = distance_at_most(claim.bound, engines.original.num_outputs)
+    region = job.task.region
     answer = spot_check(
-        engines.networks, job.task.region, statement, claim.verdict, timeout_s=_SPOT_S, solver=engines.solver
-    )
+        engines.networks, region, statement, claim.verdict, timeout_s=_SPOT_S, solver=engines.solver
+    )  # fmt: skip
+    if claim.witness is not None:
+        point = np.array(claim.witness.input, dtype=np.float64).reshape(region.lower.shape)
+        refuse_witness(engines.networks, region, statement, answer, point)
     return replace(finding, claim=replace(claim, smt=answer.status, smt_scale=answer.scale, smt_sampled=True))

@@ -19,12 +19,16 @@ from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.regions import Region
 
-__all__ = ["MAX_UNSTABLE", "SmtAnswer", "decide_encoded", "encodable", "smt_decide", "spot_check"]
+__all__ = ["MAX_UNSTABLE", "SmtAnswer", "decide_encoded", "encodable", "refuse_witness", "smt_decide", "spot_check"]
 
 MAX_UNSTABLE = 60
 """Regions with more unstable ReLUs are not asked: z3 would not answer in seconds."""
 _FORM_SIZE = 2**25
 """Numbers that the forms of one value may hold; larger networks are not asked."""
+_SHARE = 0.25
+"""Part of the time left that z3 may take for one copy of a region."""
+_LEAST_S = 0.05
+"""z3 is not asked to answer faster."""
 _SCALES = tuple(0.5**k for k in range(12))
 
 
@@ -69,7 +73,7 @@ def smt_decide(
     clauses = [clause for clause in prop.clauses if not (lower[list(clause)] > 0).any()]
     if not clauses:
         return SmtAnswer("confirmed", None, 1.0, len(encoding.units))
-    if len(encoding.units) > MAX_UNSTABLE:
+    if len(encoding.units) > MAX_UNSTABLE or timeout_s < _LEAST_S:
         return SmtAnswer("undecided", None, 1.0, len(encoding.units))
     question = question_of(encoding, region, encoding.rows(prop), clauses)
     if solver is not None:
@@ -118,17 +122,16 @@ def spot_check(
 ) -> SmtAnswer:
     """Decides the property on the largest of a few shrunken copies of the region that z3 can decide.
 
-    The copies have 1, 1/2, 1/4, ... of the region's size, around the same centre. Independent of the checker: stable
-    ReLUs are found by interval arithmetic of its own.
+    The copies have 1, 1/2, 1/4, ... of the region's size, around the same centre; each may take its share of the time
+    that is left, and none too little to leave smaller ones untried: those that intervals decide need none. Independent
+    of the checker: stable ReLUs are found by interval arithmetic of its own.
     Raises: SoundnessError if exact arithmetic refutes a CERTIFIED claim.
     """
     deadline = monotonic() + timeout_s
     answer = SmtAnswer("undecided", None, _SCALES[-1], 0)
     for scale in _SCALES:
-        left = deadline - monotonic()
-        if left <= 0:
-            break
-        found = smt_decide(networks, _shrunk(region, scale), prop, timeout_s=left / 2, solver=solver)
+        limit_s = _SHARE * max(0.0, deadline - monotonic())
+        found = smt_decide(networks, _shrunk(region, scale), prop, timeout_s=limit_s, solver=solver)
         answer = replace(found, scale=scale)
         if answer.status != "undecided":
             break
@@ -138,6 +141,23 @@ def spot_check(
             "one of the engines is wrong"
         )
     return answer
+
+
+def refuse_witness(
+    networks: Sequence[Network], region: Region, prop: Property, answer: SmtAnswer, witness: Array
+) -> None:  # fmt: skip
+    """Holds z3's answer against a float32 point that breaks the property. Shape: witness (*input_shape).
+
+    Raises: SoundnessError if z3 confirms the property on a copy of the region that holds the point, where the property
+    fails in exact arithmetic too; a point that breaks float32 programs alone contradicts nothing.
+    """
+    held = _shrunk(region, answer.scale)
+    inside = bool((held.lower <= witness).all() and (witness <= held.upper).all())
+    if answer.status == "confirmed" and inside and exact_margin(networks, prop, witness) <= 0:
+        raise SoundnessError(
+            f"region {region.id}: z3 confirms the claim, but exact arithmetic bears out the witness against it; "
+            "one of the engines is wrong"
+        )
 
 
 def _shrunk(region: Region, scale: float) -> Region:

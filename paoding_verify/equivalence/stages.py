@@ -21,6 +21,11 @@ __all__ = [
     "attack_differences", "bound_each", "bound_jointly", "look_at_centres", "open_jobs", "try_witness",
 ]  # fmt: skip
 
+_CLOSED_SLOPE = 0.01
+"""Slope of units that are off, for gradients that lead an attack."""
+_LED = 20
+"""Clauses that a led attack descends by themselves."""
+
 
 def open_jobs(jobs: Sequence[PairJob], config: SearchConfig) -> list[PairJob]:
     """Jobs that are neither settled nor out of time."""
@@ -42,14 +47,21 @@ def look_at_centres(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
                 try_witness(engines, job, centres[k], "centre")
 
 
-def attack_differences(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
-    """Projected gradient descent on the margins; settles the jobs for which a witness is found."""
-    config = engines.config
+def attack_differences(engines: PairEngines, jobs: Sequence[PairJob], *, steps: int, led: bool = False) -> None:
+    """Projected gradient descent on the margins; settles the jobs for which a witness is found.
+
+    led: gradients pass through units that are off, as where networks differ in these alone there is no other; and
+    every clause is descended by itself, as clauses of opposite sign cancel each other where the networks agree.
+    """
+    config, prop = engines.config, jobs[0].prop
+    decides = not any(job.bracket or job.prop.weak or job.task.parameter is not None for job in jobs)
     with shared_time(jobs):
         result = attack(
-            engines.networks, *stack_boxes([job.task.region for job in jobs]), jobs[0].prop.rows,
-            np.stack([job.prop.offsets for job in jobs]), jobs[0].prop.clauses, restarts=config.attack_restarts,
-            steps=config.attack_steps, seed=config.seed, centre=np.stack([job.task.region.centre for job in jobs]),
+            engines.networks, *stack_boxes([job.task.region for job in jobs]), prop.rows,
+            np.stack([job.prop.offsets for job in jobs]), prop.clauses,
+            restarts=max(config.attack_restarts, 2 * min(len(prop.clauses), _LED)) if led else config.attack_restarts,
+            steps=steps, seed=config.seed, centre=np.stack([job.task.region.centre for job in jobs]),
+            enough=0.0 if decides else -np.inf, closed_slope=_CLOSED_SLOPE if led else 0.0,
         )  # fmt: skip
         for job, margin, point in zip(jobs, result.margin, result.points, strict=True):
             job.attack = min(job.attack, float(margin))
@@ -85,7 +97,7 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> bo
     as those of a pair without alignment. Where auto_LiRPA has no bounds, the joint bounds that follow have to do.
     """
     jobs = [job for job in jobs if _follows_from_label(job)]
-    if engines.single is None or not jobs:
+    if not jobs or engines.single is None:
         return False
     with shared_time(jobs):
         lower, upper = stack_boxes([job.task.region for job in jobs])

@@ -61,6 +61,11 @@ class Candidate:
     chosen: bool
     elapsed_s: float | None = None
     """What it took to make and to measure."""
+    weights_moved: float | None = None
+    """Norm of what the weights and biases that are left have changed by, in units of their own."""
+    distance_ratio: float | None = None
+    """Bound of the largest output difference / largest one found, median over a few selection anchors: the nearer to 1,
+    the more can be proved of the pair. None: no bounds, or no difference found."""
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,13 @@ __all__ = ["CanonicalModule", "to_module"]
 class CanonicalModule(nn.Module):
     """Runs the nodes of a network in order; parameter k_j is array j of node k."""
 
-    def __init__(self, network: Network, dtype: torch.dtype) -> None:
-        """Copies the parameters of `network` in `dtype`."""
+    def __init__(self, network: Network, dtype: torch.dtype, *, closed_slope: float = 0.0) -> None:
+        """Copies the parameters of `network` in `dtype`.
+
+        closed_slope: what gradients take for the slope of a ReLU left of zero, whose values stay what they are.
+        """
         super().__init__()
-        self.network = network
+        self.network, self._closed_slope = network, closed_slope
         for index, node in enumerate(network.nodes):
             for j, array in enumerate(op_parameters(node.op)):
                 self.register_parameter(f"p{index}_{j}", nn.Parameter(torch.as_tensor(array.copy()).to(dtype), False))
@@ -100,18 +103,24 @@ class CanonicalModule(nn.Module):
             x, padding = _pad(x, op.padding, float("-inf"))
             return F.max_pool2d(x, op.kernel, op.stride, padding)
         if isinstance(op, Relu):
+            if self._closed_slope:
+                closed = self._closed_slope * x.clamp(max=0)
+                return F.relu(x) + (closed - closed.detach())
             return F.relu(x)
         if isinstance(op, LeakyRelu):
             return F.leaky_relu(x, op.slope)
         return torch.sigmoid(x) if isinstance(op, Sigmoid) else torch.tanh(x)
 
 
-def to_module(network: Network, dtype: torch.dtype = torch.float32) -> CanonicalModule:
+def to_module(
+    network: Network, dtype: torch.dtype = torch.float32, *, closed_slope: float = 0.0
+) -> CanonicalModule:  # fmt: skip
     """The network as a torch module in evaluation mode without gradients of its parameters.
 
+    closed_slope: see `CanonicalModule`.
     Shapes: takes (N, *input_shape), gives (N, num_outputs).
     """
-    return CanonicalModule(network, dtype).eval()
+    return CanonicalModule(network, dtype, closed_slope=closed_slope).eval()
 
 
 def _pad(

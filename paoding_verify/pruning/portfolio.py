@@ -18,13 +18,14 @@ from paoding_verify.evidence.pruning import Candidate
 from paoding_verify.memo import under
 from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Network
+from paoding_verify.pruning.closeness import closeness
 from paoding_verify.pruning.distil import DistilConfig
 from paoding_verify.pruning.finish import imitating
 from paoding_verify.pruning.keeping import outcome_in, plain_in, record_of_outcome
 from paoding_verify.pruning.members import MEMBERS, Member
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.signal import CertifiedSignal
-from paoding_verify.pruning.surgery import remove_units
+from paoding_verify.pruning.surgery import alignment, remove_units
 
 __all__ = ["PortfolioConfig", "portfolio"]
 
@@ -79,7 +80,7 @@ def portfolio(problem: PruneProblem, config: PortfolioConfig = PortfolioConfig()
         distilled = partial(_distilled, problem, entry, config.distillation)
         entries.append(_measured(problem, signal, f"{entry.name}, distilled", distilled))
     (best,) = _best(entries, 1)
-    candidates = tuple(Candidate(e.name, e.drop, e.small.num_units, e is best, e.elapsed_s) for e in entries)
+    candidates = tuple(_candidate(problem, signal, entry, chosen=entry is best) for entry in entries)
     return replace(best.outcome, candidates=candidates)
 
 
@@ -114,6 +115,16 @@ def _measured(problem: PruneProblem, signal: CertifiedSignal, name: str, make: C
     record = {"outcome": record_of_outcome(outcome, problem.original), "drop": entry.drop, "elapsed_s": entry.elapsed_s}
     problem.memo.store(name, record)
     return entry
+
+
+def _candidate(problem: PruneProblem, signal: CertifiedSignal, entry: _Entry, *, chosen: bool) -> Candidate:
+    """What is recorded of an entry, with how far it is from the original; by that nothing is chosen."""
+    original, removed = problem.original, entry.outcome.removed
+    kept = remove_units(original, problem.units, removed)
+    near = closeness(kept, entry.small, original, alignment(original, problem.units, removed), signal.boxes)
+    return Candidate(
+        entry.name, entry.drop, entry.small.num_units, chosen, entry.elapsed_s, near.weights_moved, near.distance_ratio
+    )  # fmt: skip
 
 
 def _distilled(problem: PruneProblem, entry: _Entry, config: DistilConfig) -> PruneOutcome:

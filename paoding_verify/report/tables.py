@@ -12,13 +12,14 @@ from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.pruning import StageMetrics
 from paoding_verify.evidence.result import AuditResult, Metric
 from paoding_verify.evidence.statistics import clopper_pearson
+from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.report.charts import Curve
 from paoding_verify.report.wording import MethodText, claim_name, method_text, subject_name
 
 __all__ = [
-    "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "RobustRow", "SmtRow", "StageRow", "curves",
+    "MethodRow", "MetricRow", "PropertyRow", "Quantiles", "RobustRow", "SmtRow", "SpotRow", "StageRow", "curves",
     "distance_pairs", "flows", "margin_pairs", "method_rows", "metric_rows", "outcome_name", "property_rows",
-    "quantiles", "robust_rows", "smt_rows", "stage_rows",
+    "quantiles", "robust_rows", "smt_rows", "spot_rows", "stage_rows",
 ]  # fmt: skip
 
 Interval = tuple[float, float]
@@ -81,6 +82,15 @@ class SmtRow:
     confirmed: int
     refuted: int
     undecided: int
+
+
+@dataclass(frozen=True)
+class SpotRow:
+    """What z3 said of one claim of the declared sample, beside what it is held against."""
+
+    claim: Claim
+    agreement: str
+    """In words; a contradiction would have stopped the run."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,26 @@ def smt_rows(result: AuditResult, *, sampled: bool) -> tuple[SmtRow, ...]:
             key = (claim_name(claim), claim.smt_scale)
             counts.setdefault(key, Counter())[claim.smt] += 1
     return tuple(SmtRow(*key, n["confirmed"], n["refuted"], n["undecided"]) for key, n in counts.items())
+
+
+def spot_rows(result: AuditResult) -> tuple[SpotRow, ...]:
+    """The claims of the declared sample, in their order."""
+    return tuple(SpotRow(c, _agreement(c)) for c in result.claims if c.smt is not None and c.smt_sampled)
+
+
+def _agreement(claim: Claim) -> str:
+    """Whether z3 says of a claim what its verdict says."""
+    if claim.smt == "undecided":
+        return "z3 gives no answer"
+    same = {Verdict.CERTIFIED: "confirmed", Verdict.VIOLATED: "refuted"}.get(claim.verdict or Verdict.UNKNOWN)
+    whole = "" if claim.smt_scale == 1 else ", on the shrunk region"
+    if same == claim.smt:
+        return f"agreement{whole}"
+    if same is None:
+        return f"z3 alone{whole}"
+    if claim.smt == "refuted":
+        return "contradiction"
+    return "no contradiction: the witness lies outside the shrunk region, or breaks float32 programs alone"
 
 
 def stage_rows(result: AuditResult) -> tuple[StageRow, ...]:

@@ -81,6 +81,8 @@ class View:
     """Claims by kind, subject, eps and delta."""
     smt: tuple[tables.SmtRow, ...]
     """Declared spot checks."""
+    spots: tuple[tables.SpotRow, ...]
+    """The same, claim by claim."""
     smt_last: tuple[tables.SmtRow, ...]
     """Claims about which z3 was asked because bounds left them open."""
     pruned_away: str
@@ -143,6 +145,7 @@ def build_view(result: AuditResult, changes: Changes | None = None) -> View:
         questions=tables.property_rows(result, by_radius=False),
         properties=tables.property_rows(result),
         smt=tables.smt_rows(result, sampled=True),
+        spots=tables.spot_rows(result),
         smt_last=tables.smt_rows(result, sampled=False),
         pruned_away=_pruned_away(result.models),
         roles=tuple(wording.subject_name(model.role, result) for model in result.models),
