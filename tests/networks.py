@@ -93,3 +93,38 @@ def residual_net(seed: int) -> Network:
         Node(random_dense(rng, 3, 8), (13,), "head"),
     ]
     return Network((2, 4, 4), tuple(nodes))
+
+
+def interval_trained(seed: int) -> tuple[Network, np.ndarray]:
+    """A network trained to have large interval margins on two clusters, and points of them."""
+    import torch
+
+    from paoding_verify.network.graph import Dense
+
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    y = np.arange(80) % 2
+    x = (np.where(y, 0.75, 0.25)[:, None] + 0.03 * rng.normal(size=(80, 4))).astype(np.float32)
+    shapes = [(12, 4), (12, 12), (2, 12)]
+    weights = [(0.4 * torch.randn(s, generator=generator)).requires_grad_() for s in shapes]
+    biases = [torch.zeros(s[0], requires_grad=True) for s in shapes]
+    optimiser, points, sign = (
+        torch.optim.Adam([*weights, *biases], 1e-2),
+        torch.as_tensor(x),
+        torch.as_tensor(2 * y - 1),
+    )
+    for _ in range(150):
+        centre, radius = points, torch.full_like(points, 0.1)
+        for w, b in zip(weights[:2], biases[:2], strict=True):
+            centre, radius = centre @ w.T + b, radius @ w.abs().T
+            low, high = torch.relu(centre - radius), torch.relu(centre + radius)
+            centre, radius = (low + high) / 2, (high - low) / 2
+        row, shift = weights[2][1] - weights[2][0], biases[2][1] - biases[2][0]
+        loss = torch.nn.functional.softplus(radius @ row.abs() - sign * (centre @ row + shift)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    layers = [
+        Dense(w.detach().numpy().astype(float), b.detach().numpy().astype(float))
+        for w, b in zip(weights, biases, strict=True)
+    ]
+    return chain((4,), layers[0], Relu(), layers[1], Relu(), layers[2]), x

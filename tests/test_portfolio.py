@@ -72,7 +72,7 @@ def test_a_distillation_that_does_harm_is_not_taken():
 
 def test_a_distillation_that_helps_is_taken():
     """The only member forgets to make up for what it removed."""
-    config = PortfolioConfig(CHEAP[:1], distillation=DistilConfig(steps=300, rate=3e-3))
+    config = PortfolioConfig(CHEAP[:1], distillation=DistilConfig(steps=1000))
     first, second = portfolio(problem_of(dense_net(0)), config).candidates
     assert second.signal < first.signal
     assert second.chosen

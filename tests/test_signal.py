@@ -14,7 +14,7 @@ from paoding_verify.pruning.own_regions import Wanted, given_regions, synthesise
 from paoding_verify.pruning.signal import Boxes, CertifiedSignal, SignalChoice, bound_method, choose_method
 from paoding_verify.pruning.surgery import mask_units, remove_units
 from paoding_verify.regions import Region
-from tests.networks import chain, dense_net, random_conv, random_dense
+from tests.networks import chain, dense_net, interval_trained, random_conv, random_dense
 
 
 def signal_of(eps: float, count: int = 12) -> CertifiedSignal:
@@ -66,41 +66,6 @@ def test_large_networks_get_the_faster_bounds():
     assert bound_method(dense_net(0)) == "crown"
     large = chain((1, 20, 20), random_conv(rng, 5, 1, 3), Relu(), Reshape((1620,)), random_dense(rng, 2, 1620))
     assert bound_method(large) == "crown-ibp"
-
-
-def interval_trained(seed: int) -> tuple[Network, np.ndarray]:
-    """A network trained to have large interval margins on two clusters, and points of them."""
-    import torch
-
-    from paoding_verify.network.graph import Dense
-
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    y = np.arange(80) % 2
-    x = (np.where(y, 0.75, 0.25)[:, None] + 0.03 * rng.normal(size=(80, 4))).astype(np.float32)
-    shapes = [(12, 4), (12, 12), (2, 12)]
-    weights = [(0.4 * torch.randn(s, generator=generator)).requires_grad_() for s in shapes]
-    biases = [torch.zeros(s[0], requires_grad=True) for s in shapes]
-    optimiser, points, sign = (
-        torch.optim.Adam([*weights, *biases], 1e-2),
-        torch.as_tensor(x),
-        torch.as_tensor(2 * y - 1),
-    )
-    for _ in range(150):
-        centre, radius = points, torch.full_like(points, 0.1)
-        for w, b in zip(weights[:2], biases[:2], strict=True):
-            centre, radius = centre @ w.T + b, radius @ w.abs().T
-            low, high = torch.relu(centre - radius), torch.relu(centre + radius)
-            centre, radius = (low + high) / 2, (high - low) / 2
-        row, shift = weights[2][1] - weights[2][0], biases[2][1] - biases[2][0]
-        loss = torch.nn.functional.softplus(radius @ row.abs() - sign * (centre @ row + shift)).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    layers = [
-        Dense(w.detach().numpy().astype(float), b.detach().numpy().astype(float))
-        for w, b in zip(weights, biases, strict=True)
-    ]
-    return chain((4,), layers[0], Relu(), layers[1], Relu(), layers[2]), x
 
 
 def choice_of(network: Network, x: np.ndarray, eps: float) -> SignalChoice:
