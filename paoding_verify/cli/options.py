@@ -29,6 +29,7 @@ SETTINGS = (
     "delta",
     "seed",
     "timeout_s",
+    "budget_s",
     "smt_samples",
 )
 """Options that are fields of AuditConfig or SearchConfig."""
@@ -121,6 +122,10 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     group.add_argument("--timeout", metavar="SECONDS", type=float, dest="timeout_s", help="per claim (default 30)")
+    group.add_argument(
+        "--budget", metavar="SECONDS", type=float, dest="budget_s",
+        help="for all claims together; what is open then is UNKNOWN (default: no limit)",
+    )  # fmt: skip
     group.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
 
 

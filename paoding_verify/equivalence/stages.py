@@ -23,12 +23,12 @@ __all__ = [
 
 def open_jobs(jobs: Sequence[PairJob], config: SearchConfig) -> list[PairJob]:
     """Jobs that are neither settled nor out of time."""
-    return [job for job in jobs if job.finding is None and job.spent_s < config.timeout_s]
+    return [job for job in jobs if job.finding is None and job.left_s(config) > 0]
 
 
 def look_at_centres(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
     """Margins and classes at the centres; settles the jobs whose centre is a witness."""
-    with shared_time(jobs):
+    with shared_time(jobs, "centre"):
         centres = np.stack([job.task.region.centre for job in jobs])
         outputs = [network.forward(centres) for network in engines.networks]
         for k, job in enumerate(jobs):
@@ -44,7 +44,7 @@ def look_at_centres(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
 def attack_differences(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
     """Projected gradient descent on the margins; settles the jobs for which a witness is found."""
     config = engines.config
-    with shared_time(jobs):
+    with shared_time(jobs, "pgd"):
         result = attack(
             engines.networks, *stack_boxes([job.task.region for job in jobs]), jobs[0].prop.rows,
             np.stack([job.prop.offsets for job in jobs]), jobs[0].prop.clauses, restarts=config.attack_restarts,
@@ -77,16 +77,16 @@ def try_witness(engines: PairEngines, job: PairJob, point: Float32Array, method:
             job.limit = "an attack found a point where the property fails, but not clearly enough to refute it"
 
 
-def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> bool:
+def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> None:
     """Both networks certified for the class they give the centre; only for jobs of which that is a proof.
 
-    Returns whether there was such a job. Plain CROWN is proved again from the class alone; slopes of alpha-CROWN travel
+    Plain CROWN is proved again from the class alone; slopes of alpha-CROWN travel
     as those of a pair without alignment. Where auto_LiRPA has no bounds, the joint bounds that follow have to do.
     """
     jobs = [job for job in jobs if _follows_from_label(job)]
     if engines.single is None or not jobs:
-        return False
-    with shared_time(jobs):
+        return
+    with shared_time(jobs, method):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         wanted = [predicts(job.label or 0, engines.original.num_outputs) for job in jobs]
         rows = np.stack([prop.rows for prop in wanted])
@@ -104,12 +104,11 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> bo
                 job.certificate = Certificate("both-robust", label=job.label)
                 if any(slopes):
                     job.certificate = Certificate("differential", _pair_slopes(engines, job.prop, wanted[k], slopes))
-    return True
 
 
 def bound_jointly(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
     """Joint bounds of both networks on all rows of the property."""
-    with shared_time(jobs):
+    with shared_time(jobs, "differential-crown"):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         prop = jobs[0].prop
         rows = engines.joint_bounds(lower, upper, Property(prop.rows, np.zeros(len(prop.rows)), prop.clauses)).lower

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from paoding_verify.cli import options
 from paoding_verify.cli.resuming import add_resume, journalled
+from paoding_verify.cli.workers import add_workers, workers
 
 if TYPE_CHECKING:
     from paoding_verify.auditing.config import AuditConfig
@@ -31,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
+    add_workers(parser)
     options.add_output(parser)
     parser.set_defaults(sections=("models", "configuration"))
 
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.evidence.property import PropertyRecord
 
     config = read_settings(args)
-    with place(args, args.output) as draft, reporting(args.quiet) as progress:
+    with place(args, args.output) as draft, reporting(args.quiet) as progress, workers(args) as executor:
         network = read_model(args.model, args)
         if args.vnnlib:
             regions, properties, config = _specification(network, args.vnnlib, config)
@@ -56,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         settings = {"properties": [] if properties is None else [to_plain(PropertyRecord.of(p)) for p in properties]}
         identity = run_identity("certify", config, {"original": network}, regions=regions, settings=settings)
         with journalled(args, identity, progress) as memo:
-            result = certify_model(network, regions, properties=properties, config=config, memo=memo, progress=progress)
+            result = certify_model(
+                network, regions, properties=properties, config=config, memo=memo, progress=progress, executor=executor
+            )
             written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
     if args.vnnlib and not args.json:

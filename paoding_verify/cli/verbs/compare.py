@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from paoding_verify.cli import options
 from paoding_verify.cli.resuming import add_resume, journalled
 from paoding_verify.cli.verbs.certify import specification_answer
+from paoding_verify.cli.workers import add_workers, workers
 
 if TYPE_CHECKING:
     from paoding_verify.auditing.config import AuditConfig
@@ -56,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
+    add_workers(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
     parser.set_defaults(sections=("models", "configuration"))
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.evidence.property import PropertyRecord
 
     config, questions = read_settings(args), _questions(args)
-    with place(args, args.output) as draft, reporting(args.quiet) as progress:
+    with place(args, args.output) as draft, reporting(args.quiet) as progress, workers(args) as executor:
         original, pruned = read_model(args.original, args), read_model(args.pruned, args, role="pruned")
         pairs: list[tuple[Region, Property]] | None = None
         if args.vnnlib:
@@ -85,10 +87,19 @@ def run(args: argparse.Namespace) -> int:
         identity = run_identity("compare", config, networks, regions=regions, settings={"asked": asked})
         with journalled(args, identity, progress) as memo:
             if pairs is not None:
-                result = compare_specification(original, pruned, pairs, config=config, memo=memo, progress=progress)
+                result = compare_specification(
+                    original, pruned, pairs, config=config, memo=memo, progress=progress, executor=executor
+                )
             else:
                 result = compare_models(
-                    original, pruned, regions, kinds=questions, config=config, memo=memo, progress=progress
+                    original,
+                    pruned,
+                    regions,
+                    kinds=questions,
+                    config=config,
+                    memo=memo,
+                    progress=progress,
+                    executor=executor,
                 )
             written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
