@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from paoding_verify.cli.limits import add_limits
+
 __all__ = [
     "add_effort",
     "add_finetuning",
@@ -50,6 +52,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--std", metavar="S", type=float, nargs="+", help="normalisation put in front: (x - M) / S; needs --mean"
     )
+    add_limits(parser)
 
 
 def add_regions(parser: argparse.ArgumentParser) -> None:

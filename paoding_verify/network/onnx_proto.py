@@ -115,8 +115,11 @@ def _claimed_shape(tensor: TensorProto, limits: LoadLimits) -> tuple[int, ...]:
         raise ModelError(f"tensor {name!r} has {len(shape)} axes; the limit is {limits.max_rank}")
     if min(shape, default=0) < 0:
         raise ModelError(f"tensor {name!r} claims the negative shape {shape}")
-    if math.prod(shape) > limits.max_elements:
-        raise ModelError(f"tensor {name!r} claims {math.prod(shape)} values; the limit is {limits.max_elements}")
+    if max(math.prod(shape), *shape, 0) > limits.max_elements:  # an axis of length 0 makes a product of 0
+        raise ModelError(
+            f"tensor {name!r} of shape {shape} claims {math.prod(shape)} values; the limit is {limits.max_elements}, "
+            "also for each axis"
+        )
     return shape
 
 

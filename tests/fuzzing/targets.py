@@ -70,7 +70,7 @@ class Target:
 @cache
 def folder() -> Path:
     """A folder of this process."""
-    place = tempfile.TemporaryDirectory(prefix="fuzzing-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    place = tempfile.TemporaryDirectory(prefix="fuzzing-")
     _KEPT.append(place)
     return Path(place.name)
 
@@ -261,13 +261,16 @@ TARGETS = {
         (b"(assert ", b"(or ", b"X[0]", b"W[1]", b"(equal-to f)", b")", b"(", b"(+ ", b"1e-999", b"<2.0>"),
     ),
     "npz": Target(
-        archives, by_path("d.npz", read_dataset), (b"PK\x03\x04", b"PK\x01\x02", b"\x93NUMPY\x01\x00", b"'<f4'", b"x.npy")
+        archives, by_path("d.npz", read_dataset),
+        (b"PK\x03\x04", b"PK\x01\x02", b"\x93NUMPY\x01\x00", b"'<f4'", b"x.npy"),
     ),
     "toml": Target(
         lambda: [CONFIG.encode(), POLICY.encode()], run_toml,
         (b"[", b"]", b"=", b"nan", b"inf", b"1e999", b'"""', b"{", b"'", b"1979-05-27", b"0x7fffffffffffffff"),
     ),
-    "bundle": Target(bundle_seeds, run_bundle, (b'"CERTIFIED"', b'"VIOLATED"', b"null", b"1e999", b"NaN", b"[]", b"{}")),
+    "bundle": Target(
+        bundle_seeds, run_bundle, (b'"CERTIFIED"', b'"VIOLATED"', b"null", b"1e999", b"NaN", b"[]", b"{}")
+    ),
     "journal": Target(journal_seeds, run_journal, (b"\n", b"0", b'"#"', b"[]", b"999999999999999")),
     "round-trip": Target(lambda: [bytes(range(k)) for k in range(1, 9)], run_round_trip),
     "weights": Target(tensors, run_tensors, (b"\x80\x02", b"c__builtin__\neval\n", b"R.", b'"F32"', b"data_offsets")),

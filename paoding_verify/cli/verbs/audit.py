@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_workers(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
-    parser.set_defaults(sections=("models", "methods", "policy", "configuration"))
+    parser.set_defaults(sections=("models", "methods", "policy", "configuration", "limits"))
 
 
 def run(args: argparse.Namespace) -> int:

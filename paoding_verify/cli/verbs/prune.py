@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_finetuning(parser)
     add_memory_limit(parser)
     options.add_output(parser)
-    parser.set_defaults(sections=("models", "methods", "configuration"))
+    parser.set_defaults(sections=("models", "methods", "configuration", "limits"))
 
 
 def run(args: argparse.Namespace) -> int:
