@@ -10,6 +10,7 @@ from paoding_verify.evidence.codec import dumps
 __all__ = [
     "BOXES",
     "CERTIFICATES",
+    "COMPONENTS",
     "MANIFEST",
     "PROPERTIES",
     "RESULT",
@@ -24,6 +25,8 @@ TIMINGS = "timings.json"
 MANIFEST = "manifest.json"
 BOXES = "regions.npz"
 CERTIFICATES = "certificates/certificates.json"
+COMPONENTS = "components.cdx.json"
+"""What was installed where the audit ran (CycloneDX)."""
 PROPERTIES = "properties.json"
 """Claim id -> property, for the claims whose property does not follow from kind and label: those of specifications."""
 TWINS = ("report.html", "audit.sarif", "junit.xml", "attestation.json", "summary.md", "claims.csv")
