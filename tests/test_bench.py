@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -71,3 +72,34 @@ def test_workers_with_other_code_or_versions_are_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr("paoding_verify.crew.bench.own_setting", lambda: ("code 0", "python 2.7", "1 threads"))
     with LocalPool(1) as pool, pytest.raises(WorkerError, match=r"a worker differs in .*code 0.*python 2\.7"):
         settled(Plan(str(tmp_path)), 2, Crew(pool, failed=failed))
+
+
+class KilledWorker(Exception):  # noqa: N818 - the name that dask.distributed gives it
+    """What a dask scheduler says when it has tried again by itself."""
+
+    allowed_failures = 3
+
+
+class Scheduler(Executor):
+    """Does everything at once, and loses whoever works on one claim; counts how often it was asked to."""
+
+    def __init__(self, deadly: str) -> None:
+        self.deadly, self.tries = deadly, 0
+
+    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        (parcel,) = args
+        if parcel.stage == "together" and self.deadly in [job.task.region.id for job in parcel.jobs]:
+            self.tries += 1
+            future.set_exception(KilledWorker())
+        else:
+            future.set_result(fn(*pickle.loads(pickle.dumps(args))))  # noqa: S301 - of this test
+        return future
+
+
+def test_what_a_scheduler_has_given_up_is_tried_alone_and_then_an_error(tmp_path: Path) -> None:
+    scheduler = Scheduler("r3")
+    found = settled(Plan(str(tmp_path)), 8, Crew(scheduler, failed=failed))
+    assert [k for k, words in enumerate(found) if words.startswith("WorkerDiedError")] == [3]
+    assert found[4:] == clean(4, 4)
+    assert scheduler.tries == 3  # the batch, the batch alone, the claim: each after four workers

@@ -72,7 +72,7 @@ def test_a_spent_budget_leaves_claims_open_and_is_not_kept(tmp_path: Path, execu
     notes, start = Notes(), time.monotonic()
     crew = Crew(executor, deadline=start + 0.5)
     found = settled(Plan(str(tmp_path), pause_s=0.05), 60, crew, size=60, memo=notes)
-    assert time.monotonic() - start < 0.5 * 1.1 + 0.05 + 0.3  # one step beyond, and a slow machine
+    assert time.monotonic() - start < 2.0  # all would take 3; `test_limits` measures how well a budget is kept
     assert found.count("the budget of the run is spent") == 60
     assert 1 <= len(notes.records) < 60
     assert not [key for key in notes.records if key.startswith("claims ")]

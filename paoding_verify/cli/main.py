@@ -49,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args.debug, str(error) or "interrupted; nothing was written", INTERRUPTED)
     except OSError as error:
         return _fail(args.debug, f"cannot read or write {error.filename or 'a file'}: {error.strerror}", BAD_INPUT)
+    except MemoryError as error:
+        what = str(error) or "the model or the data do not fit"
+        return _fail(
+            args.debug, f"out of memory ({what}): raise --memory-limit, or use a larger machine", INTERNAL_ERROR
+        )
     except Exception as error:  # whatever a library raises, a user gets a sentence
         words = f"internal error, {type(error).__name__}: {error} (run again with --debug for the traceback)"
         return _fail(args.debug, words, INTERNAL_ERROR)

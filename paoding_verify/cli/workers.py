@@ -58,12 +58,13 @@ def workers(args: argparse.Namespace) -> Iterator[Executor | None]:
     """
     jobs, where = args.jobs, args.executor or "local"
     if where == "local":
-        if jobs in (None, 1):
+        if jobs in (None, 1) and args.memory_limit is None:
             yield None
             return
         from paoding_verify.crew.pool import LocalPool
 
-        with LocalPool(jobs, memory_mb=args.memory_limit) as pool:
+        # Native code may end its process when memory runs out: with a limit, that must not be this one.
+        with LocalPool(1 if jobs is None else jobs, memory_mb=args.memory_limit) as pool:
             yield pool
         return
     if not where.startswith("dask://"):

@@ -7,6 +7,7 @@ do not either. Only the process that called writes to the memo.
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import closing
@@ -100,6 +101,7 @@ def run_cascade(
         bench.put([unit for batch in batches for unit in run.begin(_Batch(batch))])
         for unit, error in bench.finished():
             bench.put(run.after(unit, error))
+    gc.collect()  # engines hold themselves in circles, and may be large
 
 
 @dataclass(eq=False)
@@ -152,6 +154,8 @@ class _Run(Generic[J]):
         """
         if isinstance(error, FATAL) or self.crew.failed is None:
             raise error
+        error.__traceback__ = None  # its frames may hold all the memory that there is
+        gc.collect()
         if parts := unit.divided(error):
             return parts
         (job,) = unit.jobs

@@ -36,6 +36,8 @@ def parse_model(data: bytes, limits: LoadLimits) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError) as error:
+        if "alloc" in str(error):
+            raise MemoryError(f"the model does not fit into memory: {clean(str(error))}") from error
         raise ModelError(f"not an ONNX file: {clean(str(error))}") from error
     if not model.HasField("graph") or not model.graph.node:
         raise ModelError("not an ONNX file, or one without any node")

@@ -41,7 +41,7 @@ def main(name: str, seconds: float, corpus: Path) -> None:
             os._exit(0)
 
     options = [f"-max_len={max(map(len, known(name))) * 2}", "-timeout=20", "-rss_limit_mb=2048", "-verbosity=0"]
-    options += [f"-artifact_prefix={corpus.parent}/{name}-", f"-dict={words}"]
+    options += [f"-artifact_prefix={corpus.parent}/{name}-", *([f"-dict={words}"] if target.words else [])]
     atheris.Setup([sys.argv[0], str(corpus), *options], attempt)
     atheris.Fuzz()
 
