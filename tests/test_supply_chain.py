@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
@@ -25,7 +26,8 @@ def pinned() -> dict[str, str]:
 
 def test_every_installed_distribution_is_pinned_at_its_version() -> None:
     known = pinned()
-    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in distributions() if d.metadata["Name"]}
+    found = distributions(path=[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found if d.metadata["Name"]}
     wrong = {
         name: (version, known.get(name))
         for name, version in installed.items()

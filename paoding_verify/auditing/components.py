@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import re
+import sys
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 from typing import Any
 
 __all__ = ["component_list"]
@@ -19,7 +21,9 @@ def component_list() -> str:
     Source: CycloneDX 1.6, ECMA-424.
     """
     found: dict[str, Distribution] = {}
-    for each in distributions():
+    # Some packages put copies of others on the path when they are imported: those are parts of them.
+    path = [entry for entry in sys.path if "_vendor" not in Path(entry).parts]
+    for each in distributions(path=path):
         name = each.metadata["Name"]
         if name:
             found.setdefault(_normal(name), each)  # the first on the path is the one that is imported
