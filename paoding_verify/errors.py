@@ -14,6 +14,7 @@ decided in one place. A message says what was wrong, where, and what to do about
     │   └── JournalError          the journal of an interrupted run
     ├── MissingComponentError     an optional component is not installed          exit 2
     ├── EngineError               a component failed while it worked              exit 4
+    │   └── WorkerError           workers cannot be started, reached or used
     ├── SoundnessError            two pieces of evidence contradict each other    exit 4
     └── IntegrityError            a digest differs or the checker refuses a claim exit 5
 """
@@ -21,6 +22,7 @@ decided in one place. A message says what was wrong, where, and what to do about
 from typing import ClassVar
 
 __all__ = [
+    "FATAL",
     "ConfigError",
     "DataError",
     "EngineError",
@@ -34,6 +36,7 @@ __all__ = [
     "SoundnessError",
     "SpecError",
     "UnsupportedOpError",
+    "WorkerError",
 ]
 
 
@@ -87,6 +90,10 @@ class EngineError(PaodingError):
     """A search engine or worker failed; never reported as UNKNOWN."""
 
 
+class WorkerError(EngineError):
+    """Workers cannot be started, reached or used; it concerns the whole run."""
+
+
 class SoundnessError(PaodingError):
     """Two pieces of evidence contradict each other: one of the engines is wrong."""
 
@@ -95,3 +102,7 @@ class IntegrityError(PaodingError):
     """A bundle does not hold what it says: a digest differs or a claim is not re-proved."""
 
     exit_code: ClassVar[int] = 5
+
+
+FATAL = (MissingComponentError, SoundnessError, JournalError, WorkerError, ImportError)
+"""What concerns a whole run when it happens on one claim."""

@@ -8,7 +8,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -17,22 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.errors import DataError
+from paoding_verify.limits import DataLimits
 from paoding_verify.network.archive import check_members
 
 __all__ = ["DataLimits", "read_arrays"]
 
 MAX_HEADER_BYTES = 10_000
 """Longest header that is parsed; numpy writes about 120 bytes."""
-
-
-@dataclass(frozen=True)
-class DataLimits:
-    """How much a data file may claim before it is read."""
-
-    max_data_bytes: int = 512 * 2**20
-    """Bytes of all arrays of a file, unpacked."""
-    max_ratio: float = 200.0
-    """Unpacked over packed size, for files that unpack to more than 16 MiB (`archive.RATIO_FLOOR`)."""
 
 
 def read_arrays(
@@ -64,7 +54,7 @@ def _read_npz(
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         members = check_members(
-            archive, path, max_bytes=limits.max_data_bytes, max_ratio=limits.max_ratio, error=DataError
+            archive, path, max_bytes=limits.max_data_bytes, max_ratio=limits.max_data_ratio, error=DataError
         )
         for key in choose([name.removesuffix(".npy") for name in members if name.endswith(".npy")]):
             info = members[f"{key}.npy"]

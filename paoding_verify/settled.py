@@ -12,7 +12,7 @@ kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, get_type_hints
 
@@ -27,10 +27,10 @@ from paoding_verify.memo import Memo
 from paoding_verify.network.graph import Network
 from paoding_verify.task import Task
 
-__all__ = ["Judge", "Settling", "keep_finding", "run_batch", "run_once"]
+__all__ = ["Judge", "Settling", "recall_batch", "recall_state", "store_batch", "store_state", "take_state"]
 
-_GIVEN = ("task", "prop", "bracket")
-"""Fields of a job that are its question and never change."""
+_GIVEN = ("task", "prop", "bracket", "until_s")
+"""Fields of a job that are its question, or its process's, and never kept."""
 _ROOM = 1e-6
 """Share of a proved margin by which another order of summation may prove less; audits state that much less, too."""
 
@@ -90,64 +90,71 @@ def _answers(claim: Claim, task: Task) -> bool:
     return asked == told
 
 
-def run_batch(memo: Memo, judge: Judge, jobs: Sequence[Settling], work: Callable[[], None]) -> None:
-    """Gives every claim of a batch its finding: the one that was kept, if the judge confirms those of the batch, else
-    the one from `work`, kept from now on.
+def recall_batch(memo: Memo, judge: Judge, jobs: Sequence[Settling]) -> bool:
+    """Gives every claim of a batch the finding that was kept, if the judge confirms those of the batch; whether it did.
 
     Raises: JournalError if what was kept does not answer these claims.
     """
+    known = memo.recall(_batch_key(jobs))
+    if known is None:
+        return False
+    findings = _read(tuple[Finding, ...], known.get("findings"))
+    if [finding.claim.id for finding in findings] != [job.task.id for job in jobs]:
+        raise JournalError("the journal holds findings about other claims than these: begin anew with --force")
+    if not judge.confirms(jobs, findings):
+        return False
+    for job, finding in zip(jobs, findings, strict=True):
+        job.finding = finding
+    return True
+
+
+def store_batch(memo: Memo, jobs: Sequence[Settling]) -> None:
+    """Keeps the findings of a batch."""
+    memo.store(_batch_key(jobs), {"findings": [to_plain(job.finding) for job in jobs]})
+
+
+def recall_state(memo: Memo, judge: Judge, stage: str, job: Settling) -> bool:
+    """Takes one claim to where it was after a long stage, if that was kept and the judge confirms a finding that it has
+    there; whether it did.
+
+    Raises: JournalError if what was kept is damaged.
+    """
+    known, kinds = memo.recall(_state_key(stage, job)), get_type_hints(type(job))
+    if known is None:
+        return False
+    # Margins may be infinite here, which plain data never are.
+    numbers = {name for name in _state(job) if type(known.get(name)) is float and kinds[name] is float}
+    state = {name: known[name] if name in numbers else _read(kinds[name], known.get(name)) for name in _state(job)}
+    if state["finding"] is not None and not judge.confirms([job], [state["finding"]]):
+        return False
+    for name, value in state.items():
+        setattr(job, name, value)
+    return True
+
+
+def store_state(memo: Memo, stage: str, job: Settling) -> None:
+    """Keeps one claim as it is after a long stage."""
+    values = {name: getattr(job, name) for name in _state(job)}
+    memo.store(_state_key(stage, job), {name: v if isinstance(v, float) else to_plain(v) for name, v in values.items()})
+
+
+def take_state(job: Settling, other: Settling) -> None:
+    """Takes a claim to where another process has taken a copy of it."""
+    for name in _state(job):
+        setattr(job, name, getattr(other, name))
+
+
+def _batch_key(jobs: Sequence[Settling]) -> str:
     names = "\n".join(job.task.id for job in jobs)
-    key = f"claims {hashlib.sha256(names.encode('utf-8', 'surrogatepass')).hexdigest()}"
-    known = memo.recall(key)
-    if known is not None:
-        findings = _read(tuple[Finding, ...], known.get("findings"))
-        if [finding.claim.id for finding in findings] != [job.task.id for job in jobs]:
-            raise JournalError("the journal holds findings about other claims than these: begin anew with --force")
-        if judge.confirms(jobs, findings):
-            for job, finding in zip(jobs, findings, strict=True):
-                job.finding = finding
-            return
-    work()
-    memo.store(key, {"findings": [to_plain(job.finding) for job in jobs]})
+    return f"claims {hashlib.sha256(names.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def run_once(memo: Memo, judge: Judge, stage: str, job: Settling, work: Callable[[], None]) -> None:
-    """Takes one claim through a long stage: to where it was kept, if the judge confirms a finding that it has there,
-    else by `work`, and kept from now on.
-
-    Raises: JournalError if what was kept is damaged.
-    """
-    key = f"{stage} {job.task.id}"
-    known, kinds = memo.recall(key), get_type_hints(type(job))
-    names = [item.name for item in fields(job) if item.name not in _GIVEN]  # type: ignore[arg-type]
-    if known is not None:
-        # Margins may be infinite here, which plain data never are.
-        numbers = {name for name in names if type(known.get(name)) is float and kinds[name] is float}
-        state = {name: known[name] if name in numbers else _read(kinds[name], known.get(name)) for name in names}
-        if state["finding"] is None or judge.confirms([job], [state["finding"]]):
-            for name, value in state.items():
-                setattr(job, name, value)
-            return
-    work()
-    values = {name: getattr(job, name) for name in names}
-    memo.store(key, {name: v if isinstance(v, float) else to_plain(v) for name, v in values.items()})
+def _state_key(stage: str, job: Settling) -> str:
+    return f"{stage} {job.task.id}"
 
 
-def keep_finding(memo: Memo, stage: str, finding: Finding, work: Callable[[], Finding]) -> Finding:
-    """The finding with what a solver says of it: as it was kept, else from `work`, kept from now on. Of what was kept
-    nothing but the solver's word is taken.
-
-    Raises: JournalError if what was kept is damaged.
-    """
-    key = f"{stage} {finding.claim.id}"
-    known = memo.recall(key)
-    if known is not None:
-        told: Claim = _read(Finding, known.get("finding")).claim
-        claim = replace(finding.claim, smt=told.smt, smt_scale=told.smt_scale, smt_sampled=told.smt_sampled)
-        return replace(finding, claim=claim)
-    found = work()
-    memo.store(key, {"finding": to_plain(found)})
-    return found
+def _state(job: Settling) -> list[str]:
+    return [item.name for item in fields(job) if item.name not in _GIVEN]  # type: ignore[arg-type]
 
 
 def _read(kind: Any, plain: Any) -> Any:

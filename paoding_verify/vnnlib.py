@@ -120,9 +120,9 @@ def _groups(
         groups.setdefault(frozenset(changed.items()), []).append([*always, *outputs])
     if shared is None or not groups:
         raise SpecError("no input meets its input conditions, so that it says nothing about the network")
-    if len(groups) * num_inputs > limits.max_terms:
+    if len(groups) * num_inputs > limits.max_spec_terms:
         raise SpecError(
-            f"it has {len(groups)} boxes of {num_inputs} inputs; at most {limits.max_terms} bounds are read"
+            f"it has {len(groups)} boxes of {num_inputs} inputs; at most {limits.max_spec_terms} bounds are read"
         )
     return [({**shared, **dict(changed)}, cases) for changed, cases in groups.items()]
 

@@ -66,10 +66,10 @@ def conjunction(parts: Sequence[list[list[Linear]]], limits: SpecLimits) -> list
 
 
 def _check_size(cases: int, terms: int, limits: SpecLimits) -> None:
-    if cases > limits.max_disjuncts or terms > limits.max_terms:
+    if cases > limits.max_spec_disjuncts or terms > limits.max_spec_terms:
         raise SpecError(
-            f"in disjunctive normal form the unsafe set exceeds {limits.max_disjuncts} cases or "
-            f"{limits.max_terms} inequalities"
+            f"in disjunctive normal form the unsafe set exceeds {limits.max_spec_disjuncts} cases or "
+            f"{limits.max_spec_terms} inequalities"
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from paoding_verify.errors import SpecError
+from paoding_verify.limits import SpecLimits
 
 __all__ = ["Form", "SpecLimits", "read_forms"]
 
@@ -16,20 +16,6 @@ Form = str | tuple["Form", ...]
 
 TOKEN = re.compile(r'[()]|;[^\n]*|"(?:[^"]|"")*"|\|[^|\\]*\||[^\s();"|]+|["|]')
 """Parentheses, comments, strings, quoted symbols, words; a last quote or bar alone opens what is never closed."""
-
-
-@dataclass(frozen=True)
-class SpecLimits:
-    """How large a specification may be."""
-
-    max_bytes: int = 64 * 2**20
-    max_tokens: int = 8_000_000
-    max_depth: int = 64
-    """Nested parentheses."""
-    max_disjuncts: int = 10_000
-    """Conjunctions of the unsafe set in disjunctive normal form."""
-    max_terms: int = 5_000_000
-    """Inequalities of all these conjunctions together."""
 
 
 def read_forms(path: Path, limits: SpecLimits) -> Iterator[tuple[int, Form]]:
@@ -51,11 +37,11 @@ def read_forms(path: Path, limits: SpecLimits) -> Iterator[tuple[int, Form]]:
             raise SpecError(f"{path.name}, line {line + 1}: {what} is opened here and never closed")
         if token[0] == '"' and "\\" in token:  # SMT-LIB 2.0 and 2.6 disagree about where such a string ends
             raise SpecError(f"{path.name}, line {line + 1}: a string with a backslash: write it without")
-        if count >= limits.max_tokens:
-            raise SpecError(f"{path.name}: more than {limits.max_tokens} words")
+        if count >= limits.max_spec_tokens:
+            raise SpecError(f"{path.name}: more than {limits.max_spec_tokens} words")
         if token == "(":
-            if len(stack) >= limits.max_depth:
-                raise SpecError(f"{path.name}, line {line + 1}: nested deeper than {limits.max_depth}")
+            if len(stack) >= limits.max_spec_depth:
+                raise SpecError(f"{path.name}, line {line + 1}: nested deeper than {limits.max_spec_depth}")
             first = first if stack else line
             stack.append([])
         elif not stack:
@@ -76,8 +62,8 @@ def _read_text(path: Path, limits: SpecLimits) -> str:
     if not path.is_file():
         raise SpecError(f"{path} is not a file")
     try:
-        if path.stat().st_size > limits.max_bytes:
-            raise SpecError(f"{path.name} has {path.stat().st_size} bytes; the limit is {limits.max_bytes}")
+        if path.stat().st_size > limits.max_spec_bytes:
+            raise SpecError(f"{path.name} has {path.stat().st_size} bytes; the limit is {limits.max_spec_bytes}")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SpecError(f"{path.name} is no text file: {error}") from error

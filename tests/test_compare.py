@@ -224,7 +224,7 @@ def test_a_proof_that_a_point_contradicts_raises(monkeypatch: pytest.MonkeyPatch
     job = open_job(tasks(regions(f, 0.1, 1), "output_distance", 0.5)[0], 4)
     job.attack = -0.1
     with pytest.raises(SoundnessError, match=r"margin -0\.1"):
-        job.certified("crown", 1.0, CONFIG.semantics)
+        job.certified(1.0, CONFIG.semantics)
     with pytest.raises(SoundnessError):
         compare(f, perturbed(f, 1, 0.1), tasks(regions(f, 0.1, 1), "output_distance"), CONFIG)
 

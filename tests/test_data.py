@@ -130,7 +130,7 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
-    assert len(read_dataset(path, limits=DataLimits(max_ratio=2000))) == 50
+    assert len(read_dataset(path, limits=DataLimits(max_data_ratio=2000))) == 50
 
 
 def test_size_limits(tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def overflowing_claim(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].dims[:] = [2**32, 2**32, 2]
 
 
+def empty_claim(model: onnx.ModelProto) -> None:
+    """Found by fuzzing: numpy cannot make an array of that shape, although it holds nothing."""
+    model.graph.initializer[0].dims[:] = [0, 2**62, 8]
+    model.graph.initializer[0].raw_data = b""
+
+
 def negative_claim(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].dims[:] = [-6, -4]
 
@@ -204,8 +210,9 @@ def beside(location: str, **more: str) -> Change:
 
 
 CASES: dict[str, tuple[Change, str]] = {
-    "a claim of 1e12 numbers": (huge_claim, r"tensor 'w' claims 1000000000000 values; the limit is"),
-    "a claim beyond 64 bits": (overflowing_claim, r"tensor 'w' claims \d+ values; the limit is"),
+    "a claim of 1e12 numbers": (huge_claim, r"tensor 'w' of shape .* claims 1000000000000 values; the limit is"),
+    "a claim beyond 64 bits": (overflowing_claim, r"tensor 'w' of shape .* claims \d+ values; the limit is"),
+    "an empty tensor of huge axes": (empty_claim, r"tensor 'w' of shape .* claims 0 values; the limit is"),
     "a negative claim": (negative_claim, r"tensor 'w' claims the negative shape \(-6, -4\)"),
     "too little data": (short_data, r"tensor 'w' claims shape \(600, 4\) and holds 96 bytes"),
     "many axes": (many_axes, r"tensor 'w' has 1000 axes; the limit is 8"),

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from paoding_verify.auditing.config import AuditConfig
-from paoding_verify.auditing.provenance import COMPONENTS, component_versions, describe
+from paoding_verify.auditing.provenance import describe
 from paoding_verify.auditing.records import region_records
 from paoding_verify.cli.progress import _PlainLines, reporting
 from paoding_verify.cli.summary import exit_code, print_result
 from paoding_verify.evidence.metrics import accuracy_metrics
 from paoding_verify.evidence.verdict import Outcome, Verdict
 from paoding_verify.regions import Region, box_digest
+from paoding_verify.versions import COMPONENTS, component_versions
 from tests.audits import audit_example
 from tests.test_policy import claims
 

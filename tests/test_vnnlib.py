@@ -220,14 +220,15 @@ def test_files_that_are_no_specifications(tmp_path: Path) -> None:
     cases = [
         (tmp_path / "absent", SpecLimits(), "not a file"),
         (tmp_path / "binary", SpecLimits(), "no text file"),
-        (path, SpecLimits(max_bytes=10), "the limit is 10"),
-        (path, SpecLimits(max_tokens=10), "more than 10 words"),
+        (path, SpecLimits(max_spec_bytes=10), "the limit is 10"),
+        (path, SpecLimits(max_spec_tokens=10), "more than 10 words"),
     ]
     for source, limits, message in cases:
         with pytest.raises(SpecError, match=message):
             read_vnnlib(source, (1,), 1, limits=limits)
-    with pytest.raises(SpecError, match="1 boxes of 1 inputs"):
-        read_vnnlib(path, (1,), 1, limits=SpecLimits(max_terms=0))
+    wide = spec(tmp_path, box("0", "1") + box("0", "1", "X_1"), num_inputs=2)
+    with pytest.raises(SpecError, match="1 boxes of 2 inputs"):
+        read_vnnlib(wide, (2,), 1, limits=SpecLimits(max_spec_terms=1))
 
 
 def test_witness_text_is_exact() -> None:

@@ -136,4 +136,4 @@ def test_limits_are_those_of_the_other_reader(tmp_path: Path) -> None:
     alternatives = "(assert (or (<= Y[0] 0) (>= Y[0] 1)))\n" * 5
     assert len(read(tmp_path, HEAD + TIED + BOX + alternatives)[0][1].clauses) == 32
     with pytest.raises(SpecError, match="exceeds 31 cases"):
-        read(tmp_path, HEAD + TIED + BOX + alternatives, limits=SpecLimits(max_disjuncts=31))
+        read(tmp_path, HEAD + TIED + BOX + alternatives, limits=SpecLimits(max_spec_disjuncts=31))

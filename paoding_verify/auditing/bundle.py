@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from paoding_verify.auditing.components import component_list
 from paoding_verify.errors import ConfigError, EngineError
 from paoding_verify.evidence.codec import loads
-from paoding_verify.evidence.members import MANIFEST, RESULT, TIMINGS
+from paoding_verify.evidence.members import COMPONENTS, MANIFEST, RESULT, TIMINGS
 from paoding_verify.evidence.result import SCHEMA_VERSION, AuditResult
 
 __all__ = ["Draft", "refuse_occupied", "reserved", "write"]
@@ -23,7 +24,8 @@ __all__ = ["Draft", "refuse_occupied", "reserved", "write"]
 def write(result: AuditResult, folder: str | Path) -> Path:
     """The bundle stands complete in `folder`, or nothing does. Returns the folder.
 
-    Everything but timings.json is a function of the result without its timings. The folder appears by one rename.
+    Everything but timings.json is a function of the result without its timings, and of what is installed. The folder
+    appears by one rename.
     Raises: ConfigError if the folder exists and is not empty, or cannot be written.
     """
     with reserved(folder) as draft:
@@ -114,7 +116,7 @@ def _members(result: AuditResult) -> dict[str, bytes]:
     members = dict(result.files)
     times = timings_json(result)
     result = loads(AuditResult, audit_json(result), "the result")  # as its readers see it: 1 becomes 1.0
-    texts = {**render_all(result), RESULT: audit_json(result), TIMINGS: times}
+    texts = {**render_all(result), RESULT: audit_json(result), TIMINGS: times, COMPONENTS: component_list()}
     members |= {name: text.encode() for name, text in texts.items()}
     manifest = {
         "schema_version": SCHEMA_VERSION,

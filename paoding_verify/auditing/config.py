@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -51,6 +52,8 @@ class AuditConfig:
     """Smallest and largest legal input value; None: unbounded for data, found by the synthesiser for anchors."""
     delta: float | None = None
     """Threshold of output_distance (logits); None: the largest |f - g| is bracketed."""
+    budget_s: float | None = None
+    """Seconds for all claims together; what is open then becomes UNKNOWN. None: no limit but that of each claim."""
     search: SearchConfig = field(default_factory=SearchConfig)
     """Effort of the search; its seed is the seed of the whole audit."""
     data_split: str = ""
@@ -75,11 +78,17 @@ class AuditConfig:
             raise ConfigError(f"domain must be two finite numbers LO < HI; got {list(self.domain)}")
         if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
             raise ConfigError(f"delta must be a finite number above 0; got {self.delta}")
+        if self.budget_s is not None and not (math.isfinite(self.budget_s) and self.budget_s > 0):
+            raise ConfigError(f"the budget must be a positive and finite number of seconds; got {self.budget_s}")
 
     @property
     def num_samples(self) -> int:
         """Anchors that are drawn if the data hold so many."""
         return DEFAULT_SAMPLES if self.samples is None else self.samples
+
+    def deadline(self) -> float:
+        """When the budget of claims that begin now is spent (time.monotonic); infinite without one."""
+        return math.inf if self.budget_s is None else time.monotonic() + self.budget_s
 
     @property
     def seed(self) -> int:
@@ -132,7 +141,7 @@ def _fit(where: str, key: str, value: Any) -> Any:
         return _scalar(where, key, value, str)
     if key in {"distil", "repair"}:
         return _scalar(where, key, value, bool)
-    whole = key not in {"target_sparsity", "max_certified_drop", "anchor_eps", "timeout_s", "delta"}
+    whole = key not in {"target_sparsity", "max_certified_drop", "anchor_eps", "timeout_s", "budget_s", "delta"}
     return _scalar(where, key, value, int if whole else float)
 
 
@@ -151,5 +160,5 @@ def read_toml(path: str | Path, what: str) -> dict[str, Any]:
         if Path(path).stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{what} {path} is larger than {MAX_CONFIG_BYTES} bytes")
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"cannot read the {what} {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of too many digits
+        raise ConfigError(f"cannot read the {what} {path}: {str(error)[:200]}") from error

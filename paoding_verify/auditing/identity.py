@@ -7,18 +7,16 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import paoding_verify
 from paoding_verify.auditing.config import WORDS, AuditConfig
-from paoding_verify.auditing.provenance import component_versions
 from paoding_verify.network.digest import canonical_digest
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region, box_digest
+from paoding_verify.versions import code_digest, component_versions
 
 __all__ = ["rows_digest", "run_identity"]
 
@@ -39,7 +37,7 @@ def run_identity(
         **{f"{role} network": _network_digest(network) for role, network in networks.items()},
         "regions": _regions_digest(regions),
         "versions": ", ".join(f"{name} {version}" for name, version in component_versions().items()),
-        "code": _code_digest(),
+        "code": code_digest(),
         "machine": _machine(),
     }
 
@@ -60,15 +58,6 @@ def _network_digest(network: Network) -> str:
 def _regions_digest(regions: Sequence[Region]) -> str:
     words = [(r.id, box_digest(r.lower, r.upper), rows_digest(r.centre), r.label, r.eps, r.domain) for r in regions]
     return hashlib.sha256(repr(words).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _code_digest() -> str:
-    """Of this package's source: results of another version, even an unnamed one, may differ."""
-    folder = Path(paoding_verify.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _machine() -> str:

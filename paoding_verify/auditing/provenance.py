@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.evidence.codec import to_plain
 from paoding_verify.evidence.result import Provenance
+from paoding_verify.versions import component_versions
 
-__all__ = ["COMPONENTS", "component_versions", "describe"]
-
-COMPONENTS = (
-    "paoding-verify", "numpy", "scipy", "torch", "auto-LiRPA", "z3-solver", "highspy", "onnx", "onnxruntime",
-    "safetensors", "jinja2", "rich",
-)  # fmt: skip
-"""Distributions whose versions bear on a result."""
-
-
-def component_versions() -> dict[str, str]:
-    """Installed version of Python and of every component; "not installed" for those that are missing."""
-    found = {"python": platform.python_version()}
-    for name in COMPONENTS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
+__all__ = ["describe"]
 
 OF_DRAWING = frozenset({"eps", "samples", "domain"})
 """Settings that mean something only if the regions were drawn by them."""

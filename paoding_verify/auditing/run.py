@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.auditing.members import binary_members, property_member
 from paoding_verify.auditing.policy import Policy
 from paoding_verify.auditing.provenance import describe
 from paoding_verify.auditing.records import region_records
-from paoding_verify.auditing.settle import refuse_contradictions, settle
+from paoding_verify.auditing.settle import failed, refuse_contradictions, settle
 from paoding_verify.auditing.shipping import as_shipped
 from paoding_verify.auditing.tasks import labelled, pair_tasks, robustness_tasks, specification_tasks
+from paoding_verify.crew.bench import Crew
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.claim import PAIR_KINDS, PAIR_QUESTIONS, Finding
 from paoding_verify.evidence.measures import Evidence
@@ -34,12 +36,13 @@ __all__ = ["PAIR_KINDS", "audit", "certify_model", "compare_models", "compare_sp
 def audit(  # noqa: PLR0913 - the one call that takes everything
     original: Network, pruned: Network, regions: Sequence[Region], *,
     policy: Policy | None = None, config: AuditConfig | None = None, trace: PruneTrace | None = None,
-    memo: Memo = FORGETFUL, progress: Progress | None = None,
+    memo: Memo = FORGETFUL, progress: Progress | None = None, executor: Executor | None = None,
 ) -> AuditResult:  # fmt: skip
     """Every claim about both networks and the pair, each CERTIFIED one proved twice, and the policy's verdict on them.
 
     A region without a label gets the original's class at its centre. `trace` is the pruner's record; without it the
-    pruned network counts as given. Claims that `memo` kept of the same call are taken from it.
+    pruned network counts as given. Claims that `memo` kept of the same call are taken from it. Claims are settled by
+    the workers of `executor`, if there is one, with the same results.
     Raises: InputError if networks and regions do not fit together; SoundnessError if evidence contradicts itself.
     """
     config = config or AuditConfig()
@@ -47,23 +50,25 @@ def audit(  # noqa: PLR0913 - the one call that takes everything
     original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
     regions = labelled(original, regions)
     networks = {"original": original, "pruned": pruned}
+    means = _Means(config, memo, progress, Crew(executor, config.deadline(), failed))
     findings = []
     for subject, network in networks.items():
         tasks = robustness_tasks(subject, network.num_outputs, regions)
-        findings += _certify(network, tasks, config, memo, _stage(progress, f"claims about the {subject} network"))
+        findings += means.certify(network, tasks, f"claims about the {subject} network")
     tasks = pair_tasks(original.num_outputs, regions, questions=list(map(Question, PAIR_KINDS)), delta=config.delta)
-    alignment = trace.alignment if trace else None
-    findings += _compare((original, pruned, alignment), tasks, config, memo, progress)
+    findings += means.compare((original, pruned, trace.alignment if trace else None), tasks)
     result = _result("audit", networks, regions, findings, config=config, trace=trace)
     outcome = (policy or Policy.default()).apply(Evidence(result.claims, result.models))
     return replace(result, policy=outcome)
 
 
-def certify_model(
+def certify_model(  # noqa: PLR0913 - a certification with all its settings
     network: Network, regions: Sequence[Region], *, properties: Sequence[Property] | None = None,
     config: AuditConfig | None = None, memo: Memo = FORGETFUL, progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> AuditResult:  # fmt: skip
     """Whether the network keeps its label on every region; with `properties`, whether property k holds on region k.
+    `executor`: whose workers settle the claims; None: this process.
 
     Raises: InputError if network, regions and properties do not fit together.
     """
@@ -78,7 +83,8 @@ def certify_model(
             raise InputError(f"{len(regions)} regions need as many properties; got {len(properties)}")
         tasks = specification_tasks(list(zip(regions, properties, strict=True)))
         stated = property_member({task.id: prop for task, prop in zip(tasks, properties, strict=True)})
-    findings = _certify(network, tasks, config, memo, _stage(progress, "claims about the network"))
+    means = _Means(config, memo, progress, Crew(executor, config.deadline(), failed))
+    findings = means.certify(network, tasks, "claims about the network")
     result = _result("certify", {"original": network}, regions, findings, config=config)
     return replace(result, files={**result.files, **stated})
 
@@ -86,9 +92,10 @@ def certify_model(
 def compare_models(  # noqa: PLR0913 - a comparison with all its settings
     original: Network, pruned: Network, regions: Sequence[Region], *,
     kinds: Sequence[str | Question] = PAIR_KINDS, config: AuditConfig | None = None, memo: Memo = FORGETFUL,
-    progress: Progress | None = None,
+    progress: Progress | None = None, executor: Executor | None = None,
 ) -> AuditResult:  # fmt: skip
-    """Whether the pair decides alike on every region and how far its outputs are apart.
+    """Whether the pair decides alike on every region and how far its outputs are apart. `executor`: whose workers
+    settle the claims; None: this process.
 
     kinds: top1_equivalent, output_distance (with the configuration's delta; without one it is bracketed), or a
     `Question` for those that take a number; each of them once.
@@ -103,15 +110,18 @@ def compare_models(  # noqa: PLR0913 - a comparison with all its settings
         raise InputError(f"a comparison asks for some of {', '.join(PAIR_QUESTIONS)}, each once; got {list(kinds)}")
     regions = labelled(original, regions)
     tasks = pair_tasks(original.num_outputs, regions, questions=questions, delta=config.delta)
-    findings = _compare((original, pruned, None), tasks, config, memo, progress)
+    means = _Means(config, memo, progress, Crew(executor, config.deadline(), failed))
+    findings = means.compare((original, pruned, None), tasks)
     return _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
 
 
-def compare_specification(
+def compare_specification(  # noqa: PLR0913 - a comparison with all its settings
     original: Network, pruned: Network, pairs: Sequence[tuple[Region, Property]], *,
     config: AuditConfig | None = None, memo: Memo = FORGETFUL, progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> AuditResult:  # fmt: skip
-    """Whether every property, over the outputs of both networks, holds on its region.
+    """Whether every property, over the outputs of both networks, holds on its region. `executor`: whose workers settle
+    the claims; None: this process.
 
     Raises: InputError if networks, regions and properties do not fit together.
     """
@@ -119,34 +129,47 @@ def compare_specification(
     _fit_together(original, pruned)
     original, pruned = as_shipped(original, "original"), as_shipped(pruned, "pruned")
     tasks = specification_tasks(pairs, subject="pair")
-    findings = _compare((original, pruned, None), tasks, config, memo, progress)
+    means = _Means(config, memo, progress, Crew(executor, config.deadline(), failed))
+    findings = means.compare((original, pruned, None), tasks)
     regions = [region for region, _ in pairs]
     result = _result("compare", {"original": original, "pruned": pruned}, regions, findings, config=config)
     stated = property_member({task.id: prop for task, (_, prop) in zip(tasks, pairs, strict=True)})
     return replace(result, files={**result.files, **stated})
 
 
-def _certify(
-    network: Network, tasks: Sequence[Task], config: AuditConfig, memo: Memo, progress: Progress | None
-) -> list[Finding]:
-    from paoding_verify.robustness.certify import certify
+@dataclass(frozen=True)
+class _Means:
+    """What claims are settled with."""
 
-    return settle(lambda some: certify(network, some, config.search, memo=memo, progress=progress), tasks)
+    config: AuditConfig
+    memo: Memo
+    progress: Progress | None
+    crew: Crew
 
+    def certify(self, network: Network, tasks: Sequence[Task], stage: str) -> list[Finding]:
+        """The findings about one network; `stage` is what progress calls them."""
+        from paoding_verify.robustness.certify import certify
 
-def _compare(
-    pair: tuple[Network, Network, tuple[tuple[int, ...], ...] | None], tasks: Sequence[Task], config: AuditConfig,
-    memo: Memo, progress: Progress | None,
-) -> list[Finding]:  # fmt: skip
-    """`pair`: original, pruned network, and their alignment if it is known."""
-    from paoding_verify.equivalence.compare import compare
+        watch = _stage(self.progress, stage)
+        return settle(
+            lambda some: certify(network, some, self.config.search, memo=self.memo, progress=watch, crew=self.crew),
+            tasks,
+        )
 
-    original, pruned, alignment = pair
-    watch = _stage(progress, "claims about the pair")
-    return settle(
-        lambda some: compare(original, pruned, some, config.search, alignment=alignment, memo=memo, progress=watch),
-        tasks,
-    )
+    def compare(
+        self, pair: tuple[Network, Network, tuple[tuple[int, ...], ...] | None], tasks: Sequence[Task]
+    ) -> list[Finding]:
+        """The findings about a pair: original, pruned network, and their alignment if it is known."""
+        from paoding_verify.equivalence.compare import compare
+
+        (original, pruned, alignment), watch = pair, _stage(self.progress, "claims about the pair")
+        return settle(
+            lambda some: compare(
+                original, pruned, some, self.config.search, alignment=alignment, memo=self.memo, progress=watch,
+                crew=self.crew,
+            ),
+            tasks,
+        )  # fmt: skip
 
 
 def _fit_together(original: Network, pruned: Network) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from paoding_verify.errors import EngineError, JournalError, MissingComponentError, SoundnessError
+from paoding_verify.crew.bench import RemoteError
+from paoding_verify.errors import FATAL, EngineError, SoundnessError
 from paoding_verify.evidence.claim import Claim, Finding
 from paoding_verify.evidence.contradiction import contradictions
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.task import Task
 
-__all__ = ["refuse_contradictions", "settle"]
+__all__ = ["failed", "refuse_contradictions", "settle"]
 
 _ROOM = 1e-6
 """Share of a proved margin that is not stated: far more than the last bits in which two summations differ."""
@@ -20,11 +21,11 @@ Cascade = Callable[[Sequence[Task]], Sequence[Finding]]
 
 
 def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
-    """One finding per task, in order. A batch in which an engine fails is halved until the failing tasks stand alone;
-    those become claims without a verdict, whose reason is the error.
+    """One finding per task, in order. Tasks on which the cascade itself fails are halved until the failing ones stand
+    alone; those become claims without a verdict, whose reason is the error.
 
     The run's inputs were checked before: whatever a cascade finds wrong with them concerns the task at hand.
-    Raises: MissingComponentError, SoundnessError, JournalError, ImportError: they concern the whole run.
+    Raises: what is FATAL: it concerns the whole run.
     """
     if not tasks:
         return []
@@ -32,11 +33,11 @@ def settle(cascade: Cascade, tasks: Sequence[Task]) -> list[Finding]:
         findings = list(cascade(tasks))
         _check(tasks, findings)
         return [_cautious(finding) for finding in findings]
-    except (MissingComponentError, SoundnessError, JournalError, ImportError):
+    except FATAL:
         raise
     except Exception as error:
         if len(tasks) == 1:
-            return [_failed(tasks[0], error)]
+            return [failed(tasks[0], error)]
     half = len(tasks) // 2
     return settle(cascade, tasks[:half]) + settle(cascade, tasks[half:])
 
@@ -64,9 +65,10 @@ def _cautious(finding: Finding) -> Finding:
     return replace(finding, claim=replace(claim, bound=claim.bound * (1 - _ROOM)))
 
 
-def _failed(task: Task, error: Exception) -> Finding:
+def failed(task: Task, error: Exception) -> Finding:
+    """A claim without a verdict, whose reason is the error: what a failing engine costs."""
     region = task.region
-    reason = f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, RemoteError) else f"{type(error).__name__}: {error}"
     claim = Claim(
         id=task.id, kind=task.kind, subject=task.subject, region=region.id, eps=region.eps, label=region.label,
         verdict=None, method="none", delta=task.delta, parameter=task.parameter, reason=reason,

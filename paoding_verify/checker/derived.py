@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from paoding_verify.errors import DataError, MissingComponentError
-from paoding_verify.evidence.codec import dumps, loads
+from paoding_verify.evidence.codec import dumps, loads, unique_keys
 from paoding_verify.evidence.members import (
     BOXES,
     CERTIFICATES,
+    COMPONENTS,
     PROPERTIES,
     RESULT,
     SIGNATURE,
@@ -34,7 +36,16 @@ def check_derived(
     What `twins` does not draw, or cannot because a component is missing, is omitted: not compared.
     """
     witnesses = witness_files(result.claims)
-    wanted = {RESULT, TIMINGS, BOXES, CERTIFICATES, *TWINS, *witnesses, *(model_file(m.role) for m in result.models)}
+    wanted = {
+        RESULT,
+        TIMINGS,
+        BOXES,
+        CERTIFICATES,
+        COMPONENTS,
+        *TWINS,
+        *witnesses,
+        *(model_file(m.role) for m in result.models),
+    }
     if any(claim.kind == "vnnlib" for claim in result.claims):
         wanted.add(PROPERTIES)
     problems += [f"{name}: is missing, or damaged" for name in sorted(wanted - set(members))]
@@ -47,6 +58,7 @@ def check_derived(
         if name in members and members[name] != data
     ]
     _check_timings(result, members.get(TIMINGS), problems)
+    _check_components(result, members.get(COMPONENTS), problems)
     for name in TWINS:
         if name in members:
             _compare(name, members[name], result, twins, problems, omitted)
@@ -81,3 +93,20 @@ def _check_timings(result: AuditResult, data: bytes | None, problems: list[str])
     known |= {f"candidate: {candidate.name}" for candidate in (result.pruning.candidates if result.pruning else ())}
     if not set(times) <= known or min(times.values(), default=0.0) < 0:
         problems.append(f"{TIMINGS}: holds more than seconds of claims and candidates")
+
+
+def _check_components(result: AuditResult, data: bytes | None, problems: list[str]) -> None:
+    """The list of what was installed must not contradict the versions that the result states."""
+    if data is None:
+        return
+    try:
+        plain = json.loads(data, object_pairs_hook=unique_keys)
+        listed = {str(entry["name"]): str(entry["version"]) for entry in plain["components"]}
+        if plain["bomFormat"] != "CycloneDX":
+            raise ValueError("it is not CycloneDX")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        problems.append(f"{COMPONENTS}: is damaged: {str(error)[:120]}")
+        return
+    for name, version in result.provenance.versions.items():
+        if listed.get(name, version) != version:
+            problems.append(f"{COMPONENTS}: lists {name[:80]} in another version than {RESULT} states")

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paoding_verify.auditing.config import AuditConfig
+from paoding_verify.cli.limits import limits_of
 from paoding_verify.data import Dataset, read_dataset
 from paoding_verify.errors import ConfigError
+from paoding_verify.limits import DataLimits
 from paoding_verify.memo import Memo
 from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.regions import Region
@@ -28,7 +30,7 @@ def training_rows(network: Network, args: argparse.Namespace) -> Dataset | None:
     Raises: ConfigError if an option of fine-tuning stands alone; DataError if the rows cannot be used.
     """
     if args.finetune:
-        return read_dataset(args.finetune, input_shape=network.input_shape)
+        return read_dataset(args.finetune, input_shape=network.input_shape, limits=limits_of(args, DataLimits))
     for name in ("objective", "finetune_eps", "finetune_epochs"):
         if getattr(args, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} belongs to --finetune DATA.npz: give that too, or neither")

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from paoding_verify.auditing.config import AuditConfig
+from paoding_verify.cli.limits import limits_of
 from paoding_verify.errors import ConfigError, InputError
+from paoding_verify.limits import DataLimits, LoadLimits
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
 
@@ -33,7 +35,7 @@ def read_model(path: str, args: argparse.Namespace, *, role: str = "") -> Networ
 
     shape = tuple(args.input_shape) if args.input_shape else None
     try:
-        network = load_network(Path(path), arch=args.arch, input_shape=shape)
+        network = load_network(Path(path), arch=args.arch, input_shape=shape, limits=limits_of(args, LoadLimits))
     except InputError as error:
         words = str(error).replace("`arch`", "--arch MODULE:NAME").replace("`input_shape`", "--input-shape")
         name = Path(path).name
@@ -52,7 +54,7 @@ def read_regions(network: Network, args: argparse.Namespace, config: AuditConfig
     from paoding_verify.data import read_dataset
 
     if args.data:
-        dataset = read_dataset(args.data, input_shape=network.input_shape)
+        dataset = read_dataset(args.data, input_shape=network.input_shape, limits=limits_of(args, DataLimits))
         if config.samples is not None and config.samples > len(dataset):
             raise ConfigError(
                 f"samples: {config.samples} were asked for, {dataset.source} holds {len(dataset)}: ask for fewer"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import signal
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 
 from paoding_verify.cli.parser import build_parser
 from paoding_verify.cli.usage import refuse_contradictions
+from paoding_verify.cli.workers import limit_this_process, without_run_options
 from paoding_verify.errors import MissingComponentError, PaodingError
 
 __all__ = ["main"]
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; users see a traceback only with --debug."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
-    args.command_line = shlex.join(["paoding-verify", *(a for a in arguments if not _resumes(args, a))])
+    args.command_line = shlex.join(["paoding-verify", *without_run_options(arguments)])
     if not args.debug:
         _calm_libraries()
     # Before any engine is loaded. Sums depend on how many threads share them, and the many small products of bounds
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _stoppable():
             refuse_contradictions(args)
+            limit_this_process(args)
             return int(args.run(args))
     except PaodingError as error:
         return _fail(args.debug, str(error), error.exit_code)
@@ -48,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args.debug, str(error) or "interrupted; nothing was written", INTERRUPTED)
     except OSError as error:
         return _fail(args.debug, f"cannot read or write {error.filename or 'a file'}: {error.strerror}", BAD_INPUT)
+    except MemoryError as error:
+        what = str(error) or "the model or the data do not fit"
+        return _fail(
+            args.debug, f"out of memory ({what}): raise --memory-limit, or use a larger machine", INTERNAL_ERROR
+        )
     except Exception as error:  # whatever a library raises, a user gets a sentence
         words = f"internal error, {type(error).__name__}: {error} (run again with --debug for the traceback)"
         return _fail(args.debug, words, INTERNAL_ERROR)
-
-
-def _resumes(args: argparse.Namespace, argument: str) -> bool:
-    """Whether an argument is --resume, perhaps shortened: a result does not depend on how often its run was begun."""
-    return getattr(args, "resume", False) and len(argument) > len("--") and "--resume".startswith(argument)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from paoding_verify.cli.limits import add_limits
+
 __all__ = [
     "add_effort",
     "add_finetuning",
@@ -29,6 +31,7 @@ SETTINGS = (
     "delta",
     "seed",
     "timeout_s",
+    "budget_s",
     "smt_samples",
 )
 """Options that are fields of AuditConfig or SearchConfig."""
@@ -49,6 +52,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--std", metavar="S", type=float, nargs="+", help="normalisation put in front: (x - M) / S; needs --mean"
     )
+    add_limits(parser)
 
 
 def add_regions(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +125,10 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument("--seed", metavar="N", type=int, help="seed of everything random (default 0)")
     group.add_argument("--timeout", metavar="SECONDS", type=float, dest="timeout_s", help="per claim (default 30)")
+    group.add_argument(
+        "--budget", metavar="SECONDS", type=float, dest="budget_s",
+        help="for all claims together; what is open then is UNKNOWN (default: no limit)",
+    )  # fmt: skip
     group.add_argument("--config", metavar="audit.toml", help="settings; options given here take precedence")
 
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paoding_verify.auditing.config import AuditConfig
+from paoding_verify.cli.limits import limits_of
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.pruning import PruneTrace
+from paoding_verify.limits import DataLimits
 from paoding_verify.memo import Memo
 from paoding_verify.network.graph import Float32Array, Network
 from paoding_verify.regions import Region
@@ -25,7 +27,8 @@ def pruner_inputs(network: Network, args: argparse.Namespace) -> Float32Array | 
     """The rows of --inputs; None without the option."""
     from paoding_verify.data import read_dataset
 
-    return read_dataset(args.inputs, input_shape=network.input_shape).x if args.inputs else None
+    limits = limits_of(args, DataLimits)
+    return read_dataset(args.inputs, input_shape=network.input_shape, limits=limits).x if args.inputs else None
 
 
 def refuse_shared(regions: Sequence[Region], inputs: Float32Array) -> str:

@@ -11,7 +11,7 @@ WIDTH = 100
 
 
 def section(name: str) -> str:
-    """A section by name: methods, policy, configuration or models."""
+    """A section by name: methods, policy, configuration, models or limits."""
     return _SECTIONS[name]()
 
 
@@ -62,6 +62,16 @@ def _models() -> str:
     )
 
 
+def _limits() -> str:
+    from paoding_verify.cli.limits import described
+
+    rows = [(f"{option} N", f"{words} ({default})") for option, default, words in described()]
+    width = max(len(option) for option, _ in rows)
+    lines = (_filled(f"  {option:{width}}  {words}") for option, words in rows)
+    return "\n".join(["caps on what input files may claim; beyond them a file is refused before it is read:", *lines])
+
+
 _SECTIONS: Mapping[str, Callable[[], str]] = {
     "methods": _methods, "policy": _policy, "configuration": _configuration, "models": _models,
+    "limits": _limits,
 }  # fmt: skip

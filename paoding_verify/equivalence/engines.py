@@ -21,7 +21,7 @@ from paoding_verify.network.runtime import OnnxProgram
 from paoding_verify.settled import Judge
 from paoding_verify.task import SearchConfig
 
-__all__ = ["PairEngines"]
+__all__ = ["Alignment", "PairEngines"]
 
 Alignment = tuple[tuple[int, ...], ...]
 

@@ -21,10 +21,10 @@ _SHARE = 0.6
 def split_inputs(engines: PairEngines, job: PairJob) -> None:
     """Input splitting of one job; settles it if that decides it."""
     config, region = engines.config, job.task.region
-    with shared_time([job]):
+    with shared_time([job], "input-splitting"):
         outcome = split_pair(
             engines, (region.lower, region.upper), job.prop, max_leaves=config.max_leaves,
-            limit_s=_SHARE * (config.timeout_s - job.spent_s),
+            limit_s=_SHARE * job.left_s(config),
         )  # fmt: skip
         job.limit = outcome.limit or job.limit
         if outcome.point is not None:
@@ -32,7 +32,7 @@ def split_inputs(engines: PairEngines, job: PairJob) -> None:
     if outcome.decided:
         best = job.certificate
         job.certificate = Certificate("differential", split=outcome.split, alignment=engines.alignment)
-        prove_jobs(engines, [job], "input-splitting")
+        prove_jobs(engines, [job])
         if job.finding is None:
             job.certificate = best
 
@@ -43,8 +43,8 @@ def refine_by_inputs(engines: PairEngines, job: PairJob, max_leaves: int) -> Non
     The search aims at little more than the largest difference known, and starts again when it finds a larger one.
     """
     region, num_outputs = job.task.region, engines.original.num_outputs
-    with shared_time([job]):
-        deadline = time.monotonic() + _SHARE * (engines.config.timeout_s - job.spent_s)
+    with shared_time([job], "input-splitting"):
+        deadline = time.monotonic() + _SHARE * job.left_s(engines.config)
         left = max_leaves
         while left > 0 and time.monotonic() < deadline:
             aim = bracket_aim(job.attack)

@@ -80,7 +80,8 @@ class SolverProcess:
         if self._process is None:
             path = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, on a module of this package
-                [sys.executable, "-m", "paoding_verify.equivalence.solver_process", str(self._memory_mb)],
+                # -P: nothing is imported from the working folder, which may hold files of strangers
+                [sys.executable, "-P", "-m", "paoding_verify.equivalence.solver_process", str(self._memory_mb)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
             )  # fmt: skip

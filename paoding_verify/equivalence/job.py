@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from paoding_verify.crew.state import JobState, shared_time
 from paoding_verify.errors import ConfigError, InputError, SoundnessError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import NOT_REPROVED, PAIR_QUESTIONS, Claim, Finding, Witness
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.question import Question, pair_property
 from paoding_verify.evidence.verdict import Verdict
-from paoding_verify.task import Task
+from paoding_verify.task import SearchConfig, Task
 
 _AIM = 1.02
 """A bracket whose ends differ by this factor is not refined."""
@@ -24,7 +22,7 @@ __all__ = ["PairJob", "bracket_aim", "open_job", "shared_time"]
 
 
 @dataclass
-class PairJob:
+class PairJob(JobState):
     """Mutable state of one task; `finding` is set exactly when it is settled."""
 
     task: Task
@@ -32,8 +30,6 @@ class PairJob:
     """The task's property; for a bracket |f - g| < 0, whose margin is -max |f - g|."""
     bracket: bool
     """Whether the task asks for bounds of max |f - g| instead of a yes or no."""
-    spent_s: float = 0.0
-    """This task's share of the time of every batch it was part of."""
     label: int | None = None
     """The class that both networks give the centre; None: they differ, or a tie."""
     margin: float = np.nan
@@ -56,7 +52,7 @@ class PairJob:
     """Whether HiGHS found no point that breaks the property."""
     finding: Finding | None = None
 
-    def certified(self, method: str, bound: float, semantics: tuple[str, ...]) -> None:
+    def certified(self, bound: float, semantics: tuple[str, ...]) -> None:
         """Settles the task: the checker proved it in every one of `semantics`, with margin `bound`.
 
         For a bracket, max |f - g| < -bound is what was proved.
@@ -67,14 +63,14 @@ class PairJob:
                 f"{self.task.id}: proved for every float32 program (margin at least {bound:.6g}), yet the attack found "
                 f"a point of the region with margin {self.attack:.6g}; please report the models"
             )
-        claim = self._claim(Verdict.CERTIFIED, method, bound, semantics=semantics, rechecked=True)
+        claim = self._claim(Verdict.CERTIFIED, self.method, bound, semantics=semantics, rechecked=True)
         self.finding = Finding(claim, self.certificate)
 
     def violated(self, method: str, witness: Witness) -> None:
         """Settles the task with a replayed witness."""
         self.finding = Finding(self._claim(Verdict.VIOLATED, method, None, witness=witness, rechecked=True), None)
 
-    def unknown(self, method: str, bound: float | None, timeout_s: float) -> None:
+    def unknown(self, bound: float | None, config: SearchConfig) -> None:
         """Settles the task: nothing was shown. `bound` is the margin that the checker proved."""
         if self.real_only:
             why = "real-only witness: exact arithmetic refutes it at a point near which no float32 point does"
@@ -84,11 +80,11 @@ class PairJob:
             why = "solver-only: HiGHS finds no counterexample, and nothing was found that the checker can prove"
         elif self.refusal:
             why = f"{NOT_REPROVED} by the checker ({self.refusal})"
-        elif self.spent_s >= timeout_s:
-            why = f"time limit of {timeout_s:g} s reached"
+        elif late := self.out_of_time(config):
+            why = late
         else:
             why = self.limit or "no method left"
-        claim = self._claim(Verdict.UNKNOWN, method, bound)
+        claim = self._claim(Verdict.UNKNOWN, self.method, bound)
         values = f"proved bound {_text(bound)}, smallest margin found {_text(self.attack)}"
         if claim.ratio is not None:
             values += f", ratio {_text(claim.ratio)}"
@@ -128,15 +124,6 @@ def open_job(task: Task, num_outputs: int) -> PairJob:
 def bracket_aim(attack: float) -> float:
     """What to prove of max |f - g|: little more than the largest difference that is known, -attack."""
     return max(-attack, 0.0) * _AIM + 1e-300
-
-
-@contextmanager
-def shared_time(jobs: Sequence[PairJob]) -> Iterator[None]:
-    """Adds the time spent inside to the jobs, in equal shares."""
-    start = time.monotonic()
-    yield
-    for job in jobs:
-        job.spent_s += (time.monotonic() - start) / len(jobs)
 
 
 def _finite(value: float) -> float | None:

@@ -24,9 +24,9 @@ def split_relus(engines: PairEngines, job: PairJob) -> None:
     """Branch and bound on the ReLUs of f and g for one job; settles it if that decides it."""
     config, region = engines.config, job.task.region
     hints = Certificate("differential", alignment=engines.alignment)
-    with shared_time([job]):
+    with shared_time([job], "relu-splitting"):
         state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
-        limit_s = _SHARE * (config.timeout_s - job.spent_s)
+        limit_s = _SHARE * job.left_s(config)
         try:
             outcome = search_cases(
                 engines.networks, state, job.prop, max_leaves=config.max_leaves, limit_s=limit_s
@@ -41,7 +41,7 @@ def split_relus(engines: PairEngines, job: PairJob) -> None:
     if outcome.decided:
         best = job.certificate
         job.certificate = _certificate(engines, outcome)
-        prove_jobs(engines, [job], "relu-splitting")
+        prove_jobs(engines, [job])
         if job.finding is None:
             job.certificate = best
 
@@ -53,8 +53,8 @@ def refine_by_relus(engines: PairEngines, job: PairJob, max_leaves: int) -> None
     """
     region, num_outputs = job.task.region, engines.original.num_outputs
     hints = Certificate("differential", alignment=engines.alignment)
-    with shared_time([job]):
-        deadline = time.monotonic() + _SHARE * (engines.config.timeout_s - job.spent_s)
+    with shared_time([job], "relu-splitting"):
+        deadline = time.monotonic() + _SHARE * job.left_s(engines.config)
         state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
         left, outcome = max_leaves, CaseOutcome(False)
         while left > 0 and time.monotonic() < deadline:

@@ -21,20 +21,21 @@ _ROOM = 1.0 + 1e-6
 _ATTEMPTS = 3
 
 
-def prove_jobs(engines: PairEngines, jobs: Sequence[PairJob], method: str, *, last: bool = False) -> None:
+def prove_jobs(engines: PairEngines, jobs: Sequence[PairJob], method: str = "", *, last: bool = False) -> None:
     """Lets the checker prove jobs that the search has proved, in every arithmetic; settles those it proves too.
 
-    With `last` the jobs are those left over, and all are settled: as UNKNOWN, with the margin that was proved.
+    With `last` the jobs are those left over, and all are settled: as UNKNOWN, with the margin that was proved. `method`
+    is what is said to have been tried; empty: the same as before.
     """
     if not jobs:
         return
-    with shared_time(jobs):
+    with shared_time(jobs, method):
         margins, reasons = _prove(engines, jobs, [job.prop for job in jobs])
     for job, margin, reason in zip(jobs, margins, reasons, strict=True):
         if not reason:
-            job.certified(method, margin, engines.config.semantics)
+            job.certified(margin, engines.config.semantics)
         elif last:
-            job.unknown(method, margin if np.isfinite(margin) else None, engines.config.timeout_s)
+            job.unknown(margin if np.isfinite(margin) else None, engines.config)
         else:
             job.refusal = reason
 
@@ -50,16 +51,16 @@ def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -
     for attempt in range(_ATTEMPTS + 1):
         if not left:
             return
-        with shared_time(left):
+        with shared_time(left, method):
             props = [distance_at_most(deltas[id(job)], num_outputs) for job in left]
             margins, reasons = _prove(engines, left, props)
         again = []
         for job, margin, reason in zip(left, margins, reasons, strict=True):
             if not reason and attempt > 0:
-                job.certified(method, -deltas[id(job)], engines.config.semantics)
+                job.certified(-deltas[id(job)], engines.config.semantics)
             elif not np.isfinite(margin) or attempt == _ATTEMPTS:
                 job.refusal = reason
-                job.unknown(method, None, engines.config.timeout_s)
+                job.unknown(None, engines.config)
             else:
                 deltas[id(job)] = max(deltas[id(job)] - margin, 0.0) * _ROOM + 1e-300
                 again.append(job)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from paoding_verify.equivalence.question import ClauseAnswer, Question
+from paoding_verify.memory import limit_memory
 
 __all__ = ["serve"]
 
@@ -20,7 +21,7 @@ __all__ = ["serve"]
 def serve(memory_mb: int) -> None:
     """Answers until its input ends. Memory beyond the limit, or a fault in a solver, ends the process."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    limit_memory(memory_mb)
     # Answers have a channel of their own: whatever a solver prints cannot be taken for one.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

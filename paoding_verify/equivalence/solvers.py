@@ -61,7 +61,7 @@ def ask_solvers(engines: PairEngines, job: PairJob) -> None:
 
 
 def _left_s(engines: PairEngines, job: PairJob) -> float:
-    return engines.config.timeout_s - job.spent_s
+    return job.left_s(engines.config)
 
 
 def _open_question(engines: PairEngines, job: PairJob) -> Question | None:

@@ -29,12 +29,12 @@ _LED = 20
 
 def open_jobs(jobs: Sequence[PairJob], config: SearchConfig) -> list[PairJob]:
     """Jobs that are neither settled nor out of time."""
-    return [job for job in jobs if job.finding is None and job.spent_s < config.timeout_s]
+    return [job for job in jobs if job.finding is None and job.left_s(config) > 0]
 
 
 def look_at_centres(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
     """Margins and classes at the centres; settles the jobs whose centre is a witness."""
-    with shared_time(jobs):
+    with shared_time(jobs, "centre"):
         centres = np.stack([job.task.region.centre for job in jobs])
         outputs = [network.forward(centres) for network in engines.networks]
         for k, job in enumerate(jobs):
@@ -47,15 +47,18 @@ def look_at_centres(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
                 try_witness(engines, job, centres[k], "centre")
 
 
-def attack_differences(engines: PairEngines, jobs: Sequence[PairJob], *, steps: int, led: bool = False) -> None:
+def attack_differences(
+    engines: PairEngines, jobs: Sequence[PairJob], *, steps: int, led: bool = False, method: str = ""
+) -> None:  # fmt: skip
     """Projected gradient descent on the margins; settles the jobs for which a witness is found.
 
     led: gradients pass through units that are off, as where networks differ in these alone there is no other; and
     every clause is descended by itself, as clauses of opposite sign cancel each other where the networks agree.
+    `method` is what is said to have been tried; empty: the same as before.
     """
     config, prop = engines.config, jobs[0].prop
     decides = not any(job.bracket or job.prop.weak or job.task.parameter is not None for job in jobs)
-    with shared_time(jobs):
+    with shared_time(jobs, method):
         result = attack(
             engines.networks, *stack_boxes([job.task.region for job in jobs]), prop.rows,
             np.stack([job.prop.offsets for job in jobs]), prop.clauses,
@@ -90,16 +93,16 @@ def try_witness(engines: PairEngines, job: PairJob, point: Float32Array, method:
             job.limit = "an attack found a point where the property fails, but not clearly enough to refute it"
 
 
-def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> bool:
+def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> None:
     """Both networks certified for the class they give the centre; only for jobs of which that is a proof.
 
-    Returns whether there was such a job. Plain CROWN is proved again from the class alone; slopes of alpha-CROWN travel
+    Plain CROWN is proved again from the class alone; slopes of alpha-CROWN travel
     as those of a pair without alignment. Where auto_LiRPA has no bounds, the joint bounds that follow have to do.
     """
     jobs = [job for job in jobs if _follows_from_label(job)]
     if not jobs or engines.single is None:
-        return False
-    with shared_time(jobs):
+        return
+    with shared_time(jobs, method):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         wanted = [predicts(job.label or 0, engines.original.num_outputs) for job in jobs]
         rows = np.stack([prop.rows for prop in wanted])
@@ -121,12 +124,11 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> bo
                 job.certificate = Certificate("both-robust", label=job.label)
                 if any(slopes):
                     job.certificate = Certificate("differential", _pair_slopes(engines, job.prop, wanted[k], slopes))
-    return True
 
 
 def bound_jointly(engines: PairEngines, jobs: Sequence[PairJob]) -> None:
     """Joint bounds of both networks on all rows of the property."""
-    with shared_time(jobs):
+    with shared_time(jobs, "differential-crown"):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         prop = jobs[0].prop
         rows = engines.joint_bounds(lower, upper, Property(prop.rows, np.zeros(len(prop.rows)), prop.clauses)).lower

@@ -11,6 +11,7 @@ __all__ = [
     "ATTESTATION",
     "BOXES",
     "CERTIFICATES",
+    "COMPONENTS",
     "MANIFEST",
     "PROPERTIES",
     "RESULT",
@@ -29,6 +30,8 @@ CERTIFICATES = "certificates/certificates.json"
 SIGNATURE = "attestation.dsse.json"
 """A signature of ATTESTATION; added afterwards, so no manifest names it."""
 ATTESTATION = "attestation.json"
+COMPONENTS = "components.cdx.json"
+"""What was installed where the audit ran (CycloneDX)."""
 PROPERTIES = "properties.json"
 """Claim id -> property, for the claims whose property does not follow from kind and label: those of specifications."""
 TWINS = ("report.html", "audit.sarif", "junit.xml", ATTESTATION, "summary.md", "claims.csv")

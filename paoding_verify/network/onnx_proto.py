@@ -36,6 +36,8 @@ def parse_model(data: bytes, limits: LoadLimits) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError) as error:
+        if "alloc" in str(error):
+            raise MemoryError(f"the model does not fit into memory: {clean(str(error))}") from error
         raise ModelError(f"not an ONNX file: {clean(str(error))}") from error
     if not model.HasField("graph") or not model.graph.node:
         raise ModelError("not an ONNX file, or one without any node")
@@ -115,8 +117,11 @@ def _claimed_shape(tensor: TensorProto, limits: LoadLimits) -> tuple[int, ...]:
         raise ModelError(f"tensor {name!r} has {len(shape)} axes; the limit is {limits.max_rank}")
     if min(shape, default=0) < 0:
         raise ModelError(f"tensor {name!r} claims the negative shape {shape}")
-    if math.prod(shape) > limits.max_elements:
-        raise ModelError(f"tensor {name!r} claims {math.prod(shape)} values; the limit is {limits.max_elements}")
+    if max(math.prod(shape), *shape, 0) > limits.max_elements:  # an axis of length 0 makes a product of 0
+        raise ModelError(
+            f"tensor {name!r} of shape {shape} claims {math.prod(shape)} values; the limit is {limits.max_elements}, "
+            "also for each axis"
+        )
     return shape
 
 

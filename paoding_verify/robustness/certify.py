@@ -7,11 +7,12 @@ VIOLATED only with a witness that onnxruntime reproduces on the shipped file. Al
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 
+from paoding_verify.crew.bench import Crew
+from paoding_verify.crew.cascade import Stage, batches_of, run_cascade
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Finding
@@ -31,10 +32,10 @@ from paoding_verify.robustness.stages import (
     prove_jobs,
     try_witness,
 )
-from paoding_verify.settled import run_batch, run_once
+from paoding_verify.settled import Judge
 from paoding_verify.task import Progress, SearchConfig, Task
 
-__all__ = ["certify"]
+__all__ = ["Certification", "certify"]
 
 _BATCH = 64
 """Tasks that go through the cascade together."""
@@ -44,28 +45,17 @@ _METHODS = ("crown-ibp", "crown", "alpha-crown")
 
 def certify(
     network: Network, tasks: Sequence[Task], config: SearchConfig, *, memo: Memo = FORGETFUL,
-    progress: Progress | None = None,
+    progress: Progress | None = None, crew: Crew | None = None,
 ) -> list[Finding]:  # fmt: skip
-    """One finding per task, in the order of the tasks; deterministic unless a time limit strikes. Claims that `memo`
-    kept of the same call are not settled again.
+    """One finding per task, in the order of the tasks; deterministic, whoever does the work (`crew`), unless a time
+    limit strikes. Claims that `memo` kept of the same call are not settled again.
 
-    Raises: ConfigError if a task has no property over this network's outputs, EngineError if an engine fails,
-    SoundnessError if a proof and a point contradict each other.
+    Raises: ConfigError if a task has no property over this network's outputs, EngineError if an engine fails and the
+    crew is not told what becomes of the claim, SoundnessError if a proof and a point contradict each other.
     """
-    engines = Engines(network, config)
     jobs = [Job(task, _checked(task, network)) for task in tasks]
-    groups: dict[object, list[Job]] = defaultdict(list)
-    for job in jobs:
-        groups[len(job.prop.rows), job.prop.clauses].append(job)
-    done = 0
-    for group in groups.values():
-        for start in range(0, len(group), _BATCH):
-            batch = group[start : start + _BATCH]
-            run_batch(memo, engines.judge, batch, partial(_run, engines, batch, memo))
-            for job in batch:
-                done += 1
-                if progress is not None:
-                    progress(job.task.id, done, len(jobs))
+    batches = batches_of(jobs, lambda job: (len(job.prop.rows), job.prop.clauses), _BATCH)
+    run_cascade(Certification(network, config), batches, memo=memo, progress=progress, crew=crew or Crew())
     return [job.finding for job in jobs if job.finding is not None]
 
 
@@ -75,36 +65,71 @@ def _checked(task: Task, network: Network) -> Property:
     return task.property
 
 
-def _run(engines: Engines, jobs: list[Job], memo: Memo) -> None:
-    """Settles every job of a batch."""
-    config, method = engines.config, "centre"
+class Certification:
+    """The stages for claims about one network."""
+
+    stages = (
+        Stage("bounds", together=True),
+        Stage("input-splitting", together=False),
+        Stage("relu-splitting", together=False),
+        Stage("proof", together=True),
+    )
+
+    def __init__(self, network: Network, config: SearchConfig) -> None:
+        self.network, self.config = network, config
+
+    def __reduce__(self) -> tuple[type[Certification], tuple[Network, SearchConfig]]:
+        """Engines are built anew wherever it goes."""
+        return Certification, (self.network, self.config)
+
+    @cached_property
+    def _engines(self) -> Engines:
+        return Engines(self.network, self.config)
+
+    @property
+    def judge(self) -> Judge:
+        """What decides whether a kept claim counts."""
+        return Judge((self.network,), self.config.semantics)
+
+    def wants(self, stage: str, job: Job) -> bool:
+        """Whether the claim has to go through the stage."""
+        if stage == "input-splitting" and prod(self.network.input_shape) > MAX_FEATURES:
+            return False
+        return job.finding is None and (stage in ("bounds", "proof") or job.left_s(self.config) > 0)
+
+    def perform(self, stage: str, jobs: Sequence[Job]) -> None:
+        """Takes the claims through the stage."""
+        if stage == "bounds":
+            _bound(self._engines, jobs)
+        elif stage == "proof":
+            prove_jobs(self._engines, jobs, last=True)
+        else:
+            (job,) = jobs
+            (_split_inputs if stage == "input-splitting" else split_relus)(self._engines, job)
+
+    def close(self) -> None:
+        """Nothing outlives a call."""
+
+
+def _bound(engines: Engines, jobs: Sequence[Job]) -> None:
+    """What is done with all claims of a batch at a time."""
     look_at_centres(engines, jobs)
-    if left := open_jobs(jobs, config):
-        method = "pgd"
+    if left := open_jobs(jobs, engines.config):
         attack_regions(engines, left)
-    for bound_method in _METHODS if engines.bounder is not None else ("checker",):
-        if left := open_jobs(jobs, config):
-            method = bound_method
+    for method in _METHODS if engines.bounder is not None else ("checker",):
+        if left := open_jobs(jobs, engines.config):
             bound_regions(engines, left, method)
-    if prod(engines.network.input_shape) <= MAX_FEATURES and engines.bounder is not None:
-        for job in open_jobs(jobs, config):
-            method = "input-splitting"
-            run_once(memo, engines.judge, method, job, partial(_split, engines, job))
-    for job in open_jobs(jobs, config):
-        method = "relu-splitting"
-        run_once(memo, engines.judge, method, job, partial(split_relus, engines, job))
-    prove_jobs(engines, [job for job in jobs if job.finding is None], method, last=True)
 
 
-def _split(engines: Engines, job: Job) -> None:
+def _split_inputs(engines: Engines, job: Job) -> None:
     """Input splitting of one job; settles it if that decides it."""
     config, region = engines.config, job.task.region
-    with shared_time([job]):
-        assert engines.bounder is not None  # noqa: S101 - the caller has looked
+    if engines.bounder is None:
+        return
+    with shared_time([job], "input-splitting"):
         splitter = Splitter(engines.network, engines.bounder, config.max_leaves)
         confirm = partial(confirmed_margins, engines, job.prop)
-        limit_s = config.timeout_s - job.spent_s
-        outcome = splitter.run((region.lower, region.upper), job.prop, confirm, limit_s=limit_s)
+        outcome = splitter.run((region.lower, region.upper), job.prop, confirm, limit_s=job.left_s(config))
         job.attack = min(job.attack, outcome.attack)
         job.limit = outcome.limit
         if outcome.point is not None:
@@ -112,6 +137,6 @@ def _split(engines: Engines, job: Job) -> None:
             job.limit = f"a point with margin {outcome.attack:.3g} is not reproduced by onnxruntime"
     if outcome.decided:
         best, job.certificate = job.certificate, Certificate("crown", split=outcome.split)
-        prove_jobs(engines, [job], "input-splitting")
+        prove_jobs(engines, [job])
         if job.finding is None:
             job.certificate = best

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from paoding_verify.crew.state import JobState, shared_time
 from paoding_verify.errors import SoundnessError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import NOT_REPROVED, Claim, Finding, Witness
 from paoding_verify.evidence.property import Property
 from paoding_verify.evidence.verdict import Verdict
-from paoding_verify.task import Task
+from paoding_verify.task import SearchConfig, Task
 
 __all__ = ["Job", "shared_time"]
 
 
 @dataclass
-class Job:
+class Job(JobState):
     """Mutable state of one task; `finding` is set exactly when it is settled."""
 
     task: Task
     prop: Property
     """The task's property."""
-    spent_s: float = 0.0
-    """This task's share of the time of every batch it was part of."""
     margin: float = np.nan
     """At the centre of the region."""
     attack: float = np.inf
@@ -43,7 +39,7 @@ class Job:
     """Why the last stage gave up, if it did."""
     finding: Finding | None = None
 
-    def certified(self, method: str, bound: float, semantics: tuple[str, ...]) -> None:
+    def certified(self, bound: float, semantics: tuple[str, ...]) -> None:
         """Settles the task: the checker proved `bound` > 0 in every one of `semantics`.
 
         Raises: SoundnessError if a point is known that a proof for float32 programs excludes.
@@ -53,7 +49,7 @@ class Job:
                 f"{self.task.id}: proved for every float32 program (margin {bound:.6g}), yet the attack found a point "
                 f"of the region with margin {self.attack:.6g}; please report the model"
             )
-        claim = self._claim(Verdict.CERTIFIED, method, bound=bound, semantics=semantics, rechecked=True)
+        claim = self._claim(Verdict.CERTIFIED, self.method, bound=bound, semantics=semantics, rechecked=True)
         self.finding = Finding(claim, self.certificate)
 
     def violated(self, method: str, witness: Witness) -> None:
@@ -62,16 +58,17 @@ class Job:
             witness = Witness(witness.input, None, witness.outputs_original)
         self.finding = Finding(self._claim(Verdict.VIOLATED, method, witness=witness, rechecked=True), None)
 
-    def unknown(self, method: str, bound: float | None, timeout_s: float) -> None:
+    def unknown(self, bound: float | None, config: SearchConfig) -> None:
         """Settles the task: nothing was shown. `bound` is what the checker proved."""
         bracket = f"proved bound {_text(bound)}, smallest margin found {_text(self.attack)}"
         if self.refusal:
             why = f"{NOT_REPROVED} by the checker ({self.refusal})"
-        elif self.spent_s >= timeout_s:
-            why = f"time limit of {timeout_s:g} s reached" + (f" ({self.limit})" if self.limit else "")
+        elif late := self.out_of_time(config):
+            why = late + (f" ({self.limit})" if self.limit else "")
         else:
             why = self.limit or "no method left"
-        self.finding = Finding(self._claim(Verdict.UNKNOWN, method, bound=bound, reason=f"{why}: {bracket}"), None)
+        claim = self._claim(Verdict.UNKNOWN, self.method, bound=bound, reason=f"{why}: {bracket}")
+        self.finding = Finding(claim, None)
 
     def _claim(self, verdict: Verdict, method: str, **known: Any) -> Claim:
         task = self.task
@@ -79,15 +76,6 @@ class Job:
             task.id, task.kind, task.subject, task.region.id, task.region.eps, task.region.label, verdict, method,
             margin=_finite(self.margin), attack=_finite(self.attack), elapsed_s=self.spent_s, **known,
         )  # fmt: skip
-
-
-@contextmanager
-def shared_time(jobs: Sequence[Job]) -> Iterator[None]:
-    """Adds the time spent inside to the jobs, in equal shares."""
-    start = time.monotonic()
-    yield
-    for job in jobs:
-        job.spent_s += (time.monotonic() - start) / len(jobs)
 
 
 def _finite(value: float) -> float | None:

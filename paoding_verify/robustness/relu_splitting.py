@@ -15,7 +15,7 @@ __all__ = ["split_relus"]
 
 def split_relus(engines: Engines, job: Job) -> None:
     """Branch and bound on ReLUs for one job; settles it if that decides it."""
-    with shared_time([job]):
+    with shared_time([job], "relu-splitting"):
         outcome = _search(engines, job)
         job.attack = min(job.attack, outcome.attack)
         job.limit = "; ".join(filter(None, (job.limit, outcome.limit)))
@@ -25,7 +25,7 @@ def split_relus(engines: Engines, job: Job) -> None:
     if outcome.decided:
         best = job.certificate
         job.certificate = Certificate("crown", {**_inner_slopes(engines, best), **outcome.slopes}, trees=outcome.trees)
-        prove_jobs(engines, [job], "relu-splitting")
+        prove_jobs(engines, [job])
         if job.finding is None:
             job.certificate = best
 
@@ -36,7 +36,7 @@ def _search(engines: Engines, job: Job) -> CaseOutcome:
     semantics = hardest(config.semantics)
     hints, networks = Certificate("crown", _inner_slopes(engines, job.certificate)), [engines.network]
     state = root_state(networks, region.lower, region.upper, job.prop, hints, semantics)
-    limit_s = config.timeout_s - job.spent_s
+    limit_s = job.left_s(config)
     try:
         return search_cases(networks, state, job.prop, max_leaves=config.max_leaves, limit_s=limit_s)
     except UnsupportedOpError as error:

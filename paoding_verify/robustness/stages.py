@@ -69,12 +69,12 @@ class Engines:
 
 def open_jobs(jobs: Sequence[Job], config: SearchConfig) -> list[Job]:
     """Jobs that are neither settled nor out of time."""
-    return [job for job in jobs if job.finding is None and job.spent_s < config.timeout_s]
+    return [job for job in jobs if job.finding is None and job.left_s(config) > 0]
 
 
 def look_at_centres(engines: Engines, jobs: Sequence[Job]) -> None:
     """Sets the margin at each centre; settles the jobs whose property fails there."""
-    with shared_time(jobs):
+    with shared_time(jobs, "centre"):
         centres = np.stack([job.task.region.centre for job in jobs])
         outputs = engines.network.forward(centres)
         for job, centre, y in zip(jobs, centres, outputs, strict=True):
@@ -87,7 +87,7 @@ def look_at_centres(engines: Engines, jobs: Sequence[Job]) -> None:
 def attack_regions(engines: Engines, jobs: Sequence[Job]) -> None:
     """Projected gradient descent; settles the jobs for which a witness is found."""
     config = engines.config
-    with shared_time(jobs):
+    with shared_time(jobs, "pgd"):
         result = attack(
             [engines.network], *stack_boxes([job.task.region for job in jobs]),
             np.stack([job.prop.rows for job in jobs]), np.stack([job.prop.offsets for job in jobs]),
@@ -105,7 +105,7 @@ def bound_regions(engines: Engines, jobs: Sequence[Job], method: str) -> None:
     if engines.bounder is None:
         prove_jobs(engines, jobs, "checker")
         return
-    with shared_time(jobs):
+    with shared_time(jobs, method):
         box = stack_boxes([job.task.region for job in jobs])
         rows, offsets = np.stack([job.prop.rows for job in jobs]), np.stack([job.prop.offsets for job in jobs])
         bounds = engines.bounder.lower_bounds(
@@ -117,13 +117,14 @@ def bound_regions(engines: Engines, jobs: Sequence[Job], method: str) -> None:
             if estimate > job.estimate:
                 job.estimate = estimate
                 job.certificate = Certificate("crown", slopes[k])
-    prove_jobs(engines, [job for job in jobs if job.estimate > 0], method)
+    prove_jobs(engines, [job for job in jobs if job.estimate > 0])
 
 
-def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str, *, last: bool = False) -> None:
+def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str = "", *, last: bool = False) -> None:
     """Lets the checker prove the jobs' certificates in every arithmetic; settles those it proves.
 
-    With `last` it settles the others too: as UNKNOWN, with the bound that was proved.
+    With `last` it settles the others too: as UNKNOWN, with the bound that was proved. `method` is what is said to
+    have been tried; empty: the same as before.
     """
     from paoding_verify.checker.prove import prove
 
@@ -131,7 +132,7 @@ def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str, *, last: bool
         return
     margins, reasons = np.full(len(jobs), -np.inf), [""] * len(jobs)
     semantics = hardest(engines.config.semantics)
-    with shared_time(jobs):
+    with shared_time(jobs, method):
         lower, upper = stack_boxes([job.task.region for job in jobs])
         props, certificates = [job.prop for job in jobs], [job.certificate for job in jobs]
         proofs = prove([engines.network], lower, upper, props, certificates, semantics=semantics)
@@ -142,9 +143,9 @@ def prove_jobs(engines: Engines, jobs: Sequence[Job], method: str, *, last: bool
             reasons[k] = "" if proof.proved else f"{semantics}: {proof.reason}"
     for job, margin, reason in zip(jobs, margins, reasons, strict=True):
         if not reason:
-            job.certified(method, float(margin), engines.config.semantics)
+            job.certified(float(margin), engines.config.semantics)
         elif last:
-            job.unknown(method, float(margin) if np.isfinite(margin) else None, engines.config.timeout_s)
+            job.unknown(float(margin) if np.isfinite(margin) else None, engines.config)
         else:
             job.refusal = reason
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from paoding_verify.cli import options
 from paoding_verify.cli.resuming import add_resume
+from paoding_verify.cli.workers import add_workers, workers
 
 __all__ = ["configure", "run"]
 
@@ -29,9 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_pruning(parser)
     options.add_finetuning(parser)
     options.add_effort(parser)
+    add_workers(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
-    parser.set_defaults(sections=("models", "methods", "policy", "configuration"))
+    parser.set_defaults(sections=("models", "methods", "policy", "configuration", "limits"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(args)
     policy = Policy.load(args.policy) if args.policy else Policy.default()
     prepare_files(args, args.trace)
-    with reserved(args.output) as draft, reporting(args.quiet) as progress:
+    with reserved(args.output) as draft, reporting(args.quiet) as progress, workers(args) as executor:
         original = read_model(args.original, args)
         regions, config = read_regions(original, args, config)
         inputs, rows = pruner_inputs(original, args), training_rows(original, args)
@@ -74,7 +76,15 @@ def run(args: argparse.Namespace) -> int:
                     )  # fmt: skip
                 pruned, trace = found.network, found.trace
             result = audit(
-                original, pruned, regions, policy=policy, config=config, trace=trace, memo=memo, progress=progress
+                original,
+                pruned,
+                regions,
+                policy=policy,
+                config=config,
+                trace=trace,
+                memo=memo,
+                progress=progress,
+                executor=executor,
             )
             if args.trace:
                 write_whole({args.trace: dumps(trace).encode()}, force=args.force)

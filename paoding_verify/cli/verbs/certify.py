@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paoding_verify.cli import options
+from paoding_verify.cli.limits import limits_of
 from paoding_verify.cli.resuming import add_resume, journalled
+from paoding_verify.cli.workers import add_workers, workers
+from paoding_verify.limits import SpecLimits
 
 if TYPE_CHECKING:
     from paoding_verify.auditing.config import AuditConfig
@@ -31,8 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
+    add_workers(parser)
     options.add_output(parser)
-    parser.set_defaults(sections=("models", "configuration"))
+    parser.set_defaults(sections=("models", "configuration", "limits"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,16 +51,18 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.evidence.property import PropertyRecord
 
     config = read_settings(args)
-    with place(args, args.output) as draft, reporting(args.quiet) as progress:
+    with place(args, args.output) as draft, reporting(args.quiet) as progress, workers(args) as executor:
         network = read_model(args.model, args)
         if args.vnnlib:
-            regions, properties, config = _specification(network, args.vnnlib, config)
+            regions, properties, config = _specification(network, args.vnnlib, config, limits_of(args, SpecLimits))
         else:
             (regions, config), properties = read_regions(network, args, config), None
         settings = {"properties": [] if properties is None else [to_plain(PropertyRecord.of(p)) for p in properties]}
         identity = run_identity("certify", config, {"original": network}, regions=regions, settings=settings)
         with journalled(args, identity, progress) as memo:
-            result = certify_model(network, regions, properties=properties, config=config, memo=memo, progress=progress)
+            result = certify_model(
+                network, regions, properties=properties, config=config, memo=memo, progress=progress, executor=executor
+            )
             written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
     if args.vnnlib and not args.json:
@@ -65,14 +71,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _specification(
-    network: Network, spec: Path, config: AuditConfig
+    network: Network, spec: Path, config: AuditConfig, limits: SpecLimits
 ) -> tuple[list[Region], list[Property], AuditConfig]:
     """Boxes and properties of a specification, and the settings, which say where they came from."""
     from dataclasses import replace
 
     from paoding_verify.vnnlib import read_vnnlib
 
-    pairs = read_vnnlib(spec, network.input_shape, network.num_outputs)
+    pairs = read_vnnlib(spec, network.input_shape, network.num_outputs, limits=limits)
     boxes = "the box" if len(pairs) == 1 else f"all {len(pairs)} boxes"
     config = replace(config, drawing=f"Nothing was drawn: {boxes} of the specification {spec.name}.")
     return [region for region, _ in pairs], [prop for _, prop in pairs], config

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paoding_verify.cli import options
+from paoding_verify.cli.limits import limits_of
 from paoding_verify.cli.resuming import add_resume, journalled
 from paoding_verify.cli.verbs.certify import specification_answer
+from paoding_verify.cli.workers import add_workers, workers
+from paoding_verify.limits import SpecLimits
 
 if TYPE_CHECKING:
     from paoding_verify.auditing.config import AuditConfig
@@ -56,9 +59,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     options.add_regions(parser)
     options.add_effort(parser)
+    add_workers(parser)
     parser.add_argument("--smt-samples", metavar="N", type=int, help="pair claims that z3 checks again (default 0)")
     options.add_output(parser)
-    parser.set_defaults(sections=("models", "configuration"))
+    parser.set_defaults(sections=("models", "configuration", "limits"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.evidence.property import PropertyRecord
 
     config, questions = read_settings(args), _questions(args)
-    with place(args, args.output) as draft, reporting(args.quiet) as progress:
+    with place(args, args.output) as draft, reporting(args.quiet) as progress, workers(args) as executor:
         original, pruned = read_model(args.original, args), read_model(args.pruned, args, role="pruned")
         pairs: list[tuple[Region, Property]] | None = None
         if args.vnnlib:
-            pairs, config = _specification((original, pruned), args.vnnlib, config)
+            pairs, config = _specification((original, pruned), args.vnnlib, config, limits_of(args, SpecLimits))
             regions, asked = [region for region, _ in pairs], [to_plain(PropertyRecord.of(prop)) for _, prop in pairs]
         else:
             (regions, config), asked = read_regions(original, args, config), list(map(to_plain, questions))
@@ -85,10 +89,19 @@ def run(args: argparse.Namespace) -> int:
         identity = run_identity("compare", config, networks, regions=regions, settings={"asked": asked})
         with journalled(args, identity, progress) as memo:
             if pairs is not None:
-                result = compare_specification(original, pruned, pairs, config=config, memo=memo, progress=progress)
+                result = compare_specification(
+                    original, pruned, pairs, config=config, memo=memo, progress=progress, executor=executor
+                )
             else:
                 result = compare_models(
-                    original, pruned, regions, kinds=questions, config=config, memo=memo, progress=progress
+                    original,
+                    pruned,
+                    regions,
+                    kinds=questions,
+                    config=config,
+                    memo=memo,
+                    progress=progress,
+                    executor=executor,
                 )
             written = store(result, args, draft)
     print_result(result, as_json=args.json, written=written)
@@ -128,13 +141,13 @@ def _questions(args: argparse.Namespace) -> list[Question]:
 
 
 def _specification(
-    networks: tuple[Network, Network], spec: Path, config: AuditConfig
+    networks: tuple[Network, Network], spec: Path, config: AuditConfig, limits: SpecLimits
 ) -> tuple[list[tuple[Region, Property]], AuditConfig]:
     """Boxes and properties of a specification, and the settings, which say where they came from."""
     from dataclasses import replace
 
     from paoding_verify.vnnlib_pair import read_pair_vnnlib
 
-    pairs = read_pair_vnnlib(spec, *networks)
+    pairs = read_pair_vnnlib(spec, *networks, limits=limits)
     boxes = "the box" if len(pairs) == 1 else f"all {len(pairs)} boxes"
     return pairs, replace(config, drawing=f"Nothing was drawn: {boxes} of the specification {spec.name}.")

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Tries every component; 0 if all core components work, else 2."""
     import json
 
-    from paoding_verify.auditing.provenance import component_versions
+    from paoding_verify.versions import component_versions
 
     versions = component_versions()
     rows = [_examine(component, versions) for component in _components()]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from paoding_verify.cli import options
 from paoding_verify.cli.resuming import add_resume
+from paoding_verify.cli.workers import add_memory_limit
 
 __all__ = ["configure", "run"]
 
@@ -29,8 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_pruning(parser)
     options.add_model(parser)
     options.add_finetuning(parser)
+    add_memory_limit(parser)
     options.add_output(parser)
-    parser.set_defaults(sections=("models", "methods", "configuration"))
+    parser.set_defaults(sections=("models", "methods", "configuration", "limits"))
 
 
 def run(args: argparse.Namespace) -> int:

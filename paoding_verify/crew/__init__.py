@@ -1,0 +1,1 @@
+"""Cascades over many claims: what is worked on together, by whom, and what becomes of failures."""
