@@ -22,5 +22,5 @@ def test_thirty_interruptions_change_no_byte(tmp_path: Path, how: str) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["wrong"] == []
     assert (found["claims"], found["struck"]) == (200, 30)
-    assert all(name.startswith(".out.") for name in found["left"])  # drafts of bundles, killed while they were written
+    assert found["left"] == []
     assert found["kept"] >= 5  # some runs had something to go on from

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paoding_verify.auditing.bundle import reserved
+from paoding_verify.auditing.bundle import _held, reserved, write
 from paoding_verify.cli.main import main
 from paoding_verify.cli.output import write_whole
 from paoding_verify.errors import ConfigError, EngineError
@@ -143,3 +143,17 @@ def test_render_reads_what_json_wrote(folder: Path, tmp_path: Path, capsys: pyte
     shown.write_text(forged)
     assert main(["render", str(shown), "-o", str(tmp_path / "forged.html")]) == 2
     assert "from the rest follows" in capsys.readouterr().err
+
+
+def test_drafts_of_killed_runs_go_and_nothing_else(tmp_path: Path) -> None:
+    killed, busy, kept, whole = (tmp_path / f".out.{name}" for name in ("draft-1", "draft-2", "backups", "whole-3"))
+    for place in (killed, busy, kept, whole):
+        place.mkdir()
+        (place / "audit.json").write_text("{}")
+    (tmp_path / ".out.draft-link").symlink_to(kept)
+    with _held(busy):
+        write(certify_example(), tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".out.backups", ".out.draft-2", ".out.draft-link", ".out.whole-3", "out"
+    ]  # fmt: skip
+    assert (kept / "audit.json").exists()

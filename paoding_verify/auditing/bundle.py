@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -40,14 +41,18 @@ class Draft:
     """Where the bundle will stand; absolute."""
 
     def publish(self, result: AuditResult) -> Path:
-        """Writes the bundle and moves it to its place. Returns that place.
+        """Writes the bundle and moves it to its place. Returns that place. What killed runs left of the same bundle,
+        unfinished, is removed.
 
         Raises: ConfigError if it cannot be written; EngineError if it cannot be moved: it then stands complete in a
         hidden folder beside, which the message names.
         """
-        folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
+        prefix = f".{self.target.name}.draft-"
+        _sweep(self.target.parent, prefix)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.target.parent))
         try:
-            _fill(folder, _members(result))
+            with _held(folder):
+                _fill(folder, _members(result))
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
@@ -56,6 +61,7 @@ class Draft:
         try:
             os.replace(folder, self.target)
         except OSError as error:
+            folder = folder.replace(self.target.with_name(f".{self.target.name}.whole-{folder.name[-8:]}"))
             raise EngineError(
                 f"the bundle cannot be moved to {self.target} ({error.strerror}); it stands complete in {folder}"
             ) from error
@@ -84,6 +90,34 @@ def reserved(folder: str | Path) -> Iterator[Draft]:
         yield Draft(target)
     finally:
         _remove_empty(made)
+
+
+@contextmanager
+def _held(draft: Path) -> Iterator[None]:
+    """Shows other processes that the draft is being written; ends with the process, however that ends.
+
+    Raises: OSError if another process holds it. Systems without such locks keep what killed runs leave.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(parent: Path, prefix: str) -> None:
+    """Removes drafts that no process holds."""
+    if sys.platform == "win32":
+        return
+    for draft in sorted(path for path in parent.iterdir() if path.name.startswith(prefix)):
+        with suppress(OSError), _held(draft):
+            shutil.rmtree(draft)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
