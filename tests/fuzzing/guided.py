@@ -26,6 +26,7 @@ def main(name: str, seconds: float, corpus: Path) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(known(name)):
         (corpus / f"seed-{number}").write_bytes(data)
+        target.run(data)  # what is imported on first use is no slow input
     words = corpus.with_suffix(".dict")
     lines = ("".join(f"\\x{byte:02x}" for byte in word) for word in target.words)
     words.write_text("".join(f'"{line}"\n' for line in lines))
