@@ -250,7 +250,7 @@ def bundles(folder: Path) -> list[Case]:
     bundle("upwards", "not in the bundle", listed_outside, code_5=True)
     with zipfile.ZipFile(folder / "bundle.zip", "w") as archive:
         archive.writestr("../outside.txt", "x")
-    found.append((["check", "bundle.zip"], "is no folder"))
+    found.append((["check", "bundle.zip"], "5has no manifest.json"))
     (folder / "audit.json").write_text("[" * 100_000)
     found.append((["render", "audit.json", "-o", "r.html"], "audit.json"))
     (folder / "claims.json").write_text('{"claims": 1e400}')

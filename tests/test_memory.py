@@ -36,7 +36,7 @@ def peak(folder: Path, *options: str) -> tuple[int, int, dict[str, int]]:
 
 
 def test_batches_get_smaller_instead_of_running_out_of_memory(tmp_path: Path) -> None:
-    (tmp_path / "wide.onnx").write_bytes(to_onnx(dense_net(3, sizes=(64, 700, 700, 10))))
+    (tmp_path / "wide.onnx").write_bytes(to_onnx(dense_net(3, sizes=(64, 1000, 1000, 10))))
     np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).random((64, 64), dtype=np.float32))
     code, free_mb, expected = peak(tmp_path)
     limit_mb = 1100
