@@ -194,6 +194,21 @@ def exact_ends(checker: Checker) -> None:
         assert -high - 1e-3 <= bound <= -Fraction(high)
 
 
+def exact_quotients(checker: Checker) -> None:
+    """x / 7 is stored as x times a float near 1 / 7: bounds that are called exact enclose the true quotient."""
+    for divisor in range(3, 60, 2):
+        inverse = Affine(np.array([1.0 / divisor]), np.zeros(1), roundings=2)
+        for ops in ((inverse,), (inverse, Relu())):
+            x, row = np.array([float(divisor)]), np.array([[1.0], [-1.0]])
+            low, high = checker["exact"].exact_lower_bounds(chain((1,), *ops), x, x, row, np.zeros(2))
+            assert 1 - Fraction(1, 10**9) <= low <= 1 <= -high <= 1 + Fraction(1, 10**9)
+        far, rest = 2.0**59, float(2**58 * (1 - divisor * Fraction(1.0 / divisor)))
+        shifts = (Affine(np.ones(1), np.array([shift])) for shift in (-far, rest))
+        network = chain((1,), inverse, *shifts, Relu())  # rest, if that is positive; as stored, -rest
+        _, high = checker["exact"].exact_lower_bounds(network, x * far, x * far, row, np.zeros(2))
+        assert -high >= rest
+
+
 def _scaled_net(seed: int) -> Network:
     """A dense layer between scalings that cancel large numbers: merging them changes a lot."""
     rng = np.random.default_rng(seed)
@@ -369,6 +384,6 @@ def folded_far_out(checker: Checker) -> None:
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, labels, garbage_slopes, values_enclosed, traps_are_refused,
-    float32_runs, coarse_runs, coarse_parts, exact_bounds, exact_ends, sampled_points, folded_far_out,
-    images_of_other_shapes,
+    float32_runs, coarse_runs, coarse_parts, exact_bounds, exact_ends, exact_quotients, sampled_points,
+    folded_far_out, images_of_other_shapes,
 )  # fmt: skip

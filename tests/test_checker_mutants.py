@@ -95,6 +95,8 @@ MUTANTS = [
     ("branching", "prop.offsets[numbers].astype(np.float64), zero, credit", "abs(prop.offsets[numbers]), zero, credit"),
     ("branching", "if pending or leaf != len(scales)", "if leaf != len(scales)"),
     ("intervals", "+ 3 + coarse * _coarse(op)", "+ 3"),
+    ("exact", "box = box[0] + -error, box[1] + error", "pass"),
+    ("exact", "constant = constant + -((row.above + -row.below) @ error)", "pass"),
     ("intervals", "return 4 + int", "return 3 + int"),
     ("intervals", 'return 4 + int(getattr(op, "roundings", 0))', "return 4"),
     ("intervals", "gamma(3 * COARSE[semantics], U32) * (reach", "0.0 * (reach"),
