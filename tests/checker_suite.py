@@ -15,6 +15,7 @@ import numpy as np
 from paoding_verify.evidence.certificate import Certificate, Split
 from paoding_verify.evidence.property import Property, decides_like
 from paoding_verify.network.evaluate import evaluate, evaluate_all, evaluate_op, pool_windows
+from paoding_verify.network.folding import batch_norm, fold_affine
 from paoding_verify.network.graph import (
     Affine,
     Conv2d,
@@ -29,7 +30,7 @@ from paoding_verify.network.graph import (
     Tanh,
 )
 from tests.adversarial import traps
-from tests.float32_programs import run
+from tests.float32_programs import run, short
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_dense, residual_net
 
 __all__ = ["CHECKS", "perturbed", "smooth_net", "truncated"]
@@ -135,6 +136,31 @@ def coarse_runs(checker: Checker) -> None:
                 assert (found[0] <= values + 1e-14).all(), semantics
 
 
+def coarse_parts(checker: Checker) -> None:
+    """A product and its bias, or a normalisation, may be operations of their own, whose results are rounded too."""
+    rng = np.random.default_rng(1)
+    for semantics, bits in (("tf32", 11), ("bfloat16", 8)):
+
+        def escapes(network: Network, point: np.ndarray, value: np.ndarray, semantics: str = semantics) -> bool:
+            row = np.array([[1.0], [-1.0]])
+            low = checker["crown"].lower_bounds(network, point, point, row, np.zeros(2), semantics=semantics)[0]
+            return not low[0] <= value.item() <= -low[1]
+
+        step = 2.0**-bits * (1 - 2.0**-6)  # 1 + step is rounded to 1
+        lone = chain((2,), Dense(np.array([[1 + step, 1.0]]), np.array([step])))
+        assert not escapes(lone, np.array([[1 + step, step]]), np.ones(1)), semantics
+        for _ in range(200):
+            weight = rng.uniform(1, 1.02, (1, 2)).astype(np.float32).astype(np.float64)
+            norm = rng.uniform([1.0, 0, 0, 0.9], [1.02, 0.02, 0.02, 1]).astype(np.float32).astype(np.float64)
+            point = rng.uniform(1, 1.02, (1, 2)).astype(np.float32).astype(np.float64)
+            layer = fold_affine(Dense(weight, np.zeros(1)), batch_norm(*norm[:, None], epsilon=1e-5, rank=1))
+            assert layer is not None
+            x, w, *parts, root = (short(a, bits) for a in (point, weight, *norm[:3], np.sqrt(short(norm[3], bits))))
+            centred = short(short(x @ w.T, bits) - parts[2], bits)
+            scaled = short(short(short(1 / root, bits) * centred, bits) * parts[0], bits)
+            assert not escapes(chain((2,), layer), point, short(scaled + parts[1], bits)), semantics
+
+
 def exact_bounds(checker: Checker) -> None:
     """Bounds in rational arithmetic lie below exact values, whatever the slopes."""
     exact, rng = checker["exact"], np.random.default_rng(2)
@@ -166,6 +192,21 @@ def exact_ends(checker: Checker) -> None:
     for low, high in rng.uniform(0.1, 1.0, size=(20, 2)):
         (bound,) = checker["exact"].exact_lower_bounds(network, np.array([-low]), np.array([high]), row, np.zeros(1))
         assert -high - 1e-3 <= bound <= -Fraction(high)
+
+
+def exact_quotients(checker: Checker) -> None:
+    """x / 7 is stored as x times a float near 1 / 7: bounds that are called exact enclose the true quotient."""
+    for divisor in range(3, 60, 2):
+        inverse = Affine(np.array([1.0 / divisor]), np.zeros(1), roundings=2)
+        for ops in ((inverse,), (inverse, Relu())):
+            x, row = np.array([float(divisor)]), np.array([[1.0], [-1.0]])
+            low, high = checker["exact"].exact_lower_bounds(chain((1,), *ops), x, x, row, np.zeros(2))
+            assert 1 - Fraction(1, 10**9) <= low <= 1 <= -high <= 1 + Fraction(1, 10**9)
+        far, rest = 2.0**59, float(2**58 * (1 - divisor * Fraction(1.0 / divisor)))
+        shifts = (Affine(np.ones(1), np.array([shift])) for shift in (-far, rest))
+        network = chain((1,), inverse, *shifts, Relu())  # rest, if that is positive; as stored, -rest
+        _, high = checker["exact"].exact_lower_bounds(network, x * far, x * far, row, np.zeros(2))
+        assert -high >= rest
 
 
 def _scaled_net(seed: int) -> Network:
@@ -343,5 +384,6 @@ def folded_far_out(checker: Checker) -> None:
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, labels, garbage_slopes, values_enclosed, traps_are_refused,
-    float32_runs, coarse_runs, exact_bounds, exact_ends, sampled_points, folded_far_out, images_of_other_shapes,
+    float32_runs, coarse_runs, coarse_parts, exact_bounds, exact_ends, exact_quotients, sampled_points,
+    folded_far_out, images_of_other_shapes,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from paoding_verify.network.evaluate import evaluate_op
 from paoding_verify.network.graph import Add, AveragePool2d, Network, Op, is_linear
 from paoding_verify.network.linear import product
 
-__all__ = ["run"]
+__all__ = ["run", "short"]
 
 Vector = np.ndarray
 
@@ -17,7 +17,7 @@ def run(network: Network, x: Vector, rng: np.random.Generator, bits: int = 24) -
     """Outputs for one input (*input_shape) by one randomly chosen float32 program, operands and results rounded to so
     many bits.
     """
-    values: list[Vector | None] = [_short(x.reshape(-1), bits)]
+    values: list[Vector | None] = [short(x.reshape(-1), bits)]
     pending: dict[int, tuple[int, Vector, Vector]] = {}  # value -> (source, matrix, bias), to be merged into its reader
     for index, node in enumerate(network.nodes):
         shapes = [network.shapes[i] for i in node.inputs]
@@ -34,17 +34,17 @@ def run(network: Network, x: Vector, rng: np.random.Generator, bits: int = 24) -
                 pending[index + 1] = (source, matrix, bias)
                 values.append(None)
             else:
-                operands = (_short(a, bits) for a in (matrix, bias, values[source]))
-                values.append(_short(_affine(*operands, rng), bits))
+                operands = (short(a, bits) for a in (matrix, bias, values[source]))
+                values.append(short(_affine(*operands, rng), bits))
         else:
             inputs = [values[i].reshape(1, *shape) for i, shape in zip(node.inputs, shapes, strict=True)]  # type: ignore[union-attr]
-            values.append(_short(evaluate_op(node.op, *inputs).reshape(-1), bits))
+            values.append(short(evaluate_op(node.op, *inputs).reshape(-1), bits))
     result = values[-1]
     assert result is not None
     return result
 
 
-def _short(x: Vector | None, bits: int) -> Vector:
+def short(x: Vector | None, bits: int) -> Vector:
     """Rounded to nearest, to so many significant bits."""
     assert x is not None
     mantissa, exponent = np.frexp(x.astype(np.float64))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from paoding_verify.checker.bundle import Wishes, check_bundle
 from paoding_verify.checker.exactly import choose_claims
 from paoding_verify.cli.main import main
 from paoding_verify.errors import DataError
-from tests.command_lines import bundle, folder
+from tests.command_lines import EFFORT, bundle, folder, spec
 from tests.test_envelope import keys
 
 __all__ = ["bundle", "folder"]
@@ -113,6 +114,47 @@ def test_signatures(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {s["name"] for s in statement["subject"]} == {"models/original.onnx", "models/pruned.onnx"}
     assert main(["sign", str(tmp_path), "--key", str(tmp_path / "private1.pem")]) == 2
     assert main(["sign", str(bundle), "--key", str(tmp_path / "public1.pem")]) == 2
+
+
+def test_signatures_cover_every_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No file of a signed bundle can be exchanged for another that a check alone would accept."""
+    key = tmp_path / "key.pem"
+    key.write_bytes(keys()[0])
+    bundles = [tmp_path / "strict", tmp_path / "lax"]
+    for target, limit in zip(bundles, (1e3, 2e3), strict=True):
+        words = ["--vnnlib", spec(tmp_path / f"{target.name}.vnnlib", 0.4, 0.41, f"(>= Y_0 {limit})")]
+        assert main(["certify", str(folder / "net.onnx"), *words, *EFFORT, "-o", str(target)]) == 0
+        assert main(["sign", str(target), "--key", str(key)]) == 0
+    signed, other = ({name: (place / name).read_bytes() for name in FILES} for place in bundles)
+    strict, wishes = bundles[0], Wishes(key=keys()[1])
+    assert check_bundle(strict, wishes=wishes).ok
+    for changed in ({"timings.json": b"{}\n"}, {"properties.json": other["properties.json"]}):
+        altered(strict, changed)
+        assert not any("properties" in text for text in check_bundle(strict).problems)
+        report = check_bundle(strict, wishes=wishes)
+        assert report.signed_by is None
+        assert any("what was signed is another bundle" in text for text in report.problems)
+        altered(strict, signed)
+    assert check_bundle(strict, wishes=wishes).ok
+    altered(strict, {name: other[name] for name in ("attestation.json", "attestation.dsse.json")})
+    assert not check_bundle(strict, wishes=wishes).ok
+    assert main(["sign", str(strict), "--force", "--key", str(key)]) == 0
+    (strict / "timings.json").write_bytes(b"{}")
+    assert main(["sign", str(strict), "--force", "--key", str(key)]) == 5
+    assert "nothing is signed" in capsys.readouterr().err
+
+
+FILES = ("timings.json", "properties.json", "attestation.json", "attestation.dsse.json")
+
+
+def altered(bundle: Path, files: dict[str, bytes]) -> None:
+    """Puts files into a bundle, and their digests into its manifest."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for name, data in files.items():
+        (bundle / name).write_bytes(data)
+        if name in manifest["members"]:
+            manifest["members"][name] = {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_exact_and_other_arithmetics(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,8 @@ from paoding_verify.errors import ConfigError, DataError, InputError, IntegrityE
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.codec import loads
-from paoding_verify.evidence.envelope import key_id, unseal
-from paoding_verify.evidence.members import ATTESTATION, BOXES, CERTIFICATES, PROPERTIES, RESULT, SIGNATURE
+from paoding_verify.evidence.envelope import key_id, statement, unseal
+from paoding_verify.evidence.members import BOXES, CERTIFICATES, PROPERTIES, RESULT, SIGNATURE
 from paoding_verify.evidence.property import PropertyRecord
 from paoding_verify.evidence.result import AuditResult
 from paoding_verify.evidence.verdict import Verdict
@@ -257,14 +257,14 @@ def _settle(claims: Sequence[Claim], bench: _Bench, found: _Findings) -> None:
 
 
 def _check_signature(members: Mapping[str, bytes], key: bytes | None, problems: list[str]) -> str | None:
-    """Id of the key, if it signed the attestation that the bundle holds."""
+    """Id of the key, if it signed all files of the bundle as they are."""
     if key is None:
         return None
     try:
         if SIGNATURE not in members:
             raise IntegrityError("the bundle is not signed")
-        if unseal(members[SIGNATURE], key) != members.get(ATTESTATION):
-            raise IntegrityError("what was signed is not the attestation of this bundle")
+        if unseal(members[SIGNATURE], key) != statement(members):
+            raise IntegrityError("what was signed is another bundle, or this one before it was changed")
     except IntegrityError as error:
         problems.append(str(error))
         return None

@@ -3,7 +3,8 @@
 Written apart from the float code, with explicit matrices, so that the two can be compared. Numbers are whole arrays of
 Python integers with one common rational scale, so that a product of matrices is one of integers. Slopes of lines are
 multiples of 2^-16 and bounds of units are rounded outward to multiples of 2^-40, which keeps numbers short and lines
-valid: the shift of a line follows from its slope exactly.
+valid: the shift of a line follows from its slope exactly. Parameters that were folded while reading (`network.folding`)
+are not quite those of the file; bounds allow for what they may be off.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
 from paoding_verify.network.evaluate import pool_windows
 from paoding_verify.network.graph import (
     Add,
+    Affine,
     Array,
     AveragePool2d,
+    Conv2d,
+    Dense,
     LeakyRelu,
     MaxPool2d,
     Network,
@@ -35,7 +39,7 @@ from paoding_verify.network.graph import (
     Tanh,
     is_linear,
 )  # fmt: skip
-from paoding_verify.network.linear import product
+from paoding_verify.network.linear import absolute, product
 
 __all__ = ["Exact", "ExactBounds", "exact_forward", "exact_lower_bounds", "exact_values"]
 
@@ -165,9 +169,15 @@ class ExactBounds:
         self._program, self._slopes = program, slopes or {}
         self.boxes: list[tuple[Exact, Exact]] = [(Exact.of(lower.reshape(-1)), Exact.of(upper.reshape(-1)))]
         self._lines: list[tuple[Line, Line]] = []
+        self._errors: list[Exact | None] = []
         for index, step in enumerate(program.steps):
             self._lines.append(self._both_lines(step, program.shapes[index + 1]))
             box = self._images(step, *self._lines[index])
+            source = step.inputs[0]
+            error = _folding_error(step.op, self._lines[index][0][0], program.shapes[source], *self.boxes[source])
+            self._errors.append(error)
+            if error is not None:
+                box = box[0] + -error, box[1] + error
             if is_linear(step.op) and any(not is_linear(program.steps[r].op) for r in program.readers[index + 1]):
                 box = self._tightened(index + 1, *box)
             self.boxes.append((box[0].rounded(up=False), box[1].rounded(up=True)))
@@ -220,6 +230,9 @@ class ExactBounds:
             if row is None:
                 continue
             (m, t), (n, s) = self._lines[index]
+            error = self._errors[index]
+            if error is not None:
+                constant = constant + -((row.above + -row.below) @ error)
             if isinstance(step.op, Add):
                 given = [(value, row) for value in step.inputs]
             elif isinstance(step.op, (Relu, LeakyRelu)):
@@ -317,6 +330,16 @@ def _matrix(op: Op, source: Shape, target: Shape) -> Line:
         shares = np.array([common // c if c else 0 for c in counts.reshape(-1)], dtype=object)
         return Exact(shares.reshape(counts.shape), Fraction(1, common)), Exact.of(bias)
     return Exact.of(columns), Exact.of(bias)
+
+
+def _folding_error(op: Op, matrix: Exact, source: Shape, low: Exact, high: Exact) -> Exact | None:
+    """How far the outputs of an operation with folded parameters may be off on a box; None if it has none."""
+    if not isinstance(op, (Dense, Conv2d, Affine)) or not op.roundings:
+        return None
+    magnitude = product(absolute(op), np.zeros((1, *source))).reshape(-1)
+    size = (matrix.above + -matrix.below) @ (-low.below + high.above) + Exact.of(magnitude)
+    count = 2 * op.roundings
+    return Exact(size.numbers, size.scale * Fraction(count, 2**53 - count)).rounded(up=True)
 
 
 def _cells(op: MaxPool2d, source: Shape) -> list[list[int]]:

@@ -3,10 +3,12 @@
 Arithmetics, each with all executions of those before it. `real`: v = op(inputs) + e exactly, where e is zero but for
 folded parameters. `float32`: v is what a float32 program computes, in any order of summation, with or without fused
 multiply-add, subnormal numbers kept or flushed to zero. `tf32`, `bfloat16`: any operand and any result may be rounded
-to 11 or 8 significant bits as well, while sums are kept in float32; one such rounding counts as 2^13 or 2^16 of those
-of float32, since gamma(k 2^p, u) = gamma(k, 2^p u). Not covered: convolutions by Winograd's method or by Fourier
-transforms, whose products are not those of the network, and sums kept in fewer bits. Written v = op(inputs) + e for
-the computed inputs, |e| <= `error`:
+to 11 or 8 significant bits as well, to nearest, while sums are kept in float32; one such rounding counts as 2^13 or
+2^16 of those of float32, since gamma(k 2^p, u) = gamma(k, 2^p u). Operands and results are those of the operations in
+the file, which may be more than those of the program (a product and the sum with its bias, a normalisation): see
+`_coarse`. Not covered: convolutions by Winograd's method or by Fourier transforms, whose products are not those of the
+network, sums kept in fewer bits, and constants of a file computed in fewer bits than float32. Written
+v = op(inputs) + e for the computed inputs, |e| <= `error`:
 
 - A chain of linear steps whose inner values nothing else reads may be merged by a compiler (batch normalisation or a
   scaling into the convolution before or after it), so the chain is treated as one polynomial: every path from its
@@ -166,7 +168,7 @@ def _chain_error(
     axes = tuple(range(1, size.ndim))
     roundings = max(x.roundings for x in inputs)
     if not isinstance(op, (Reshape, Permute)):
-        roundings += row_length(op) + 2 * int(getattr(op, "roundings", 0)) + 3 + 3 * coarse
+        roundings += row_length(op) + 2 * int(getattr(op, "roundings", 0)) + 3 + coarse * _coarse(op)
     floors = [
         8 * SMALLEST32 * (1 + x.size.max(axis=tuple(range(1, x.size.ndim)))) if x.floor is None else x.floor
         for x in inputs
@@ -177,6 +179,15 @@ def _chain_error(
     error = up(gamma(roundings, U32) * size + floor.reshape(-1, *(1 for _ in axes)), 4)
     harmless = (size.max(axis=axes) < LIMIT32) & (floor < LIMIT32 * SMALLEST32)
     return np.where(harmless.reshape(-1, *(1 for _ in axes)), error, np.inf), None
+
+
+def _coarse(op: Op) -> int:
+    """Roundings to fewer bits that one product of a linear step may meet.
+
+    Both factors, the result of the product, that of the sum with a bias. What stands for a normalisation, a quotient or
+    a fold counts its roundings (`network.folding`): at least one for every result and every parameter on the way.
+    """
+    return 4 + int(getattr(op, "roundings", 0))
 
 
 def enclose_activation(op: Op, x: Enclosure, semantics: str) -> tuple[Enclosure, Lines]:

@@ -6,17 +6,15 @@ import hashlib
 import io
 import json
 import os
-import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paoding_verify.checker.zipped import archived
 from paoding_verify.errors import DataError
 from paoding_verify.evidence.codec import unique_keys
 from paoding_verify.evidence.members import BOXES, MANIFEST, SIGNATURE
@@ -41,7 +39,7 @@ def read_members(place: Path, problems: list[str]) -> dict[str, bytes]:
     if place.is_dir():
         present = _folder(place, problems)
     elif place.is_file():
-        present = _archive(place, problems)
+        present = archived(place, problems, MAX_MEMBER_BYTES)
     else:
         raise DataError(f"{place} is no folder and no archive: give what an audit wrote, or a ZIP file of it")
     if MANIFEST not in present:
@@ -77,41 +75,6 @@ def _folder(folder: Path, problems: list[str]) -> dict[str, Reader]:
             elif not path.is_dir():
                 problems.append(f"{relative}: not a regular file, or too large")
     return found
-
-
-def _archive(path: Path, problems: list[str]) -> dict[str, Reader]:
-    """Files in a ZIP archive of a bundle, or of the one folder that holds it.
-
-    Raises: DataError if it is no archive, or unpacks to more than MAX_MEMBER_BYTES.
-    """
-    try:
-        archive = zipfile.ZipFile(path)
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise DataError(f"{path} is no ZIP archive that can be read: {error}") from error
-    if sum(info.file_size for info in infos) > MAX_MEMBER_BYTES:
-        raise DataError(f"{path} would unpack to more than {MAX_MEMBER_BYTES >> 20} MiB")
-    top = {info.filename.partition("/")[0] + "/" for info in infos}
-    inside = next(iter(top)) if len(top) == 1 and all("/" in info.filename for info in infos) else ""
-    found: dict[str, Reader] = {}
-    for info in infos:
-        name = info.filename.removeprefix(inside)
-        if name in found:
-            problems.append(f"{name[:80]}: twice in the archive")
-        elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-            problems.append(f"{name[:80]}: a link, or no regular file, which a bundle never holds")
-        else:
-            found[name] = partial(_unpacked, archive, info)
-    return found
-
-
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """A member, never more of it than its stated size; empty if it cannot be read."""
-    try:
-        with archive.open(info) as file:
-            return file.read(info.file_size)
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, NotImplementedError):
-        return b""
 
 
 def _manifest(data: bytes) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ import math
 import re
 import types
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -30,8 +31,10 @@ __all__ = ["derived_names", "dumps", "from_plain", "loads", "plain_names", "to_p
 T = TypeVar("T")
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-MAX_TABLE = 1 << 20
-"""Entries of a table that a few bytes may describe; larger ones must hold a byte for every eight of theirs."""
+MAX_ENTRIES = 1 << 31
+"""Entries of all tables of one file: few bytes may describe a large table."""
+_ROOM = ContextVar("_ROOM", default=MAX_ENTRIES)
+"""What is left of them in the file that is being read."""
 _SPLIT_FIELDS = ("dimensions", "thresholds")
 """Of the plain form of a tree of bisections."""
 
@@ -56,7 +59,11 @@ def loads(cls: type[T], text: str | bytes, what: str) -> T:
         plain = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{what} is not valid JSON: {error}") from error
-    result: T = from_plain(cls, plain, what)
+    token = _ROOM.set(MAX_ENTRIES)
+    try:
+        result: T = from_plain(cls, plain, what)
+    finally:
+        _ROOM.reset(token)
     return result
 
 
@@ -209,8 +216,8 @@ def _array_text(array: np.ndarray[Any, Any]) -> str:
 
 
 def _array(plain: Any, where: str) -> Any:
-    """The inverse of `_array_text`."""
-    match = re.fullmatch(r"(\d{1,8})x(\d{1,8}):([A-Za-z0-9+/=]*)", plain) if isinstance(plain, str) else None
+    """The inverse of `_array_text`, of whose texts alone it reads any."""
+    match = re.fullmatch(r"([0-9]{1,8})x([0-9]{1,8}):([A-Za-z0-9+/=]*)", plain) if isinstance(plain, str) else None
     if match is None:
         return _misfit(where, "a table (ROWSxCOLUMNS:base64)", plain)
     shape = int(match[1]), int(match[2])
@@ -219,16 +226,19 @@ def _array(plain: Any, where: str) -> Any:
         data = np.frombuffer(base64.b64decode(match[3], validate=True), dtype=np.uint8)
     except ValueError as error:
         raise DataError(f"{where}: invalid base64 ({error})") from error
-    if len(data) < sum(masks) or math.prod(shape) > max(MAX_TABLE, 8 * len(data)):
-        raise DataError(f"{where}: {len(data)} bytes do not describe a table of shape {shape}, or it is too large")
-    bits = [np.unpackbits(part) for part in np.split(data, np.cumsum(masks))[:2]]
-    rows, columns = (np.flatnonzero(b[:size]) for b, size in zip(bits, shape, strict=True))
-    if any(b[size:].any() for b, size in zip(bits, shape, strict=True)) or len(data) != (
-        sum(masks) + len(rows) * len(columns)
-    ):
-        raise DataError(f"{where}: {len(data)} bytes do not fill a table of shape {shape}")
+    room = _ROOM.get() - math.prod(shape)
+    if len(data) < sum(masks) or room < 0:
+        raise DataError(f"{where}: {len(data)} bytes do not describe a table of shape {shape}, or tables are too large")
+    _ROOM.set(room)
+    bits = [
+        np.unpackbits(part, count=size) for part, size in zip(np.split(data, np.cumsum(masks)), shape, strict=False)
+    ]
+    rows, columns = map(np.flatnonzero, bits)
     table = np.full(shape, NO_HINT, dtype=np.uint8)
-    table[np.ix_(rows, columns)] = data[sum(masks) :].reshape(len(rows), len(columns))
+    if len(data) == sum(masks) + len(rows) * len(columns):
+        table[np.ix_(rows, columns)] = data[sum(masks) :].reshape(len(rows), len(columns))
+    if _array_text(table) != plain:
+        raise DataError(f"{where}: {len(data)} bytes do not fill a table of shape {shape} in the way they are written")
     return table
 
 
@@ -240,7 +250,7 @@ def _unkey(cls: Any, key: str, where: str) -> Any:
     if cls is str:
         return key
     parts = key.split(",")
-    if not all(part.isdigit() and len(part) < 10 for part in parts) or len(parts) != len(get_args(cls)):
+    if not all(re.fullmatch("0|[1-9][0-9]{0,8}", part) for part in parts) or len(parts) != len(get_args(cls)):
         raise DataError(f"{where}: {key[:40]!r} is no pair of numbers")
     return tuple(int(part) for part in parts)
 

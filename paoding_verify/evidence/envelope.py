@@ -1,4 +1,7 @@
-"""Signatures: a DSSE envelope around a bundle's attestation, with an Ed25519 key.
+"""Signatures: a DSSE envelope, by an Ed25519 key, around a statement about all files of a bundle.
+
+The statement is the bundle's attestation with every file among its subjects, so that none can be exchanged: the
+attestation alone says nothing of files that do not follow from the result (a specification's properties, times).
 
 Sources: DSSE v1.0 (github.com/secure-systems-lab/dsse, protocol.md and envelope.md); RFC 8032 (Ed25519).
 """
@@ -8,18 +11,37 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from paoding_verify.errors import ConfigError, IntegrityError, MissingComponentError
 from paoding_verify.evidence.codec import unique_keys
+from paoding_verify.evidence.members import ATTESTATION, SIGNATURE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["PAYLOAD_TYPE", "key_id", "seal", "unseal"]
+__all__ = ["PAYLOAD_TYPE", "key_id", "seal", "statement", "unseal"]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _FIELDS = {"payload", "payloadType", "signatures"}
+
+
+def statement(files: Mapping[str, bytes]) -> bytes:
+    """The attestation of a bundle, its subjects being all files but the signature, in the order of their names.
+
+    files: name -> content of every file that the manifest names.
+    Raises: IntegrityError if there is no attestation among them, or it is no JSON object.
+    """
+    try:
+        plain: Any = json.loads(files[ATTESTATION], object_pairs_hook=unique_keys)
+        plain["subject"] = [
+            {"name": name, "digest": {"sha256": hashlib.sha256(files[name]).hexdigest()}}
+            for name in sorted(files.keys() - {SIGNATURE})
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{ATTESTATION} is missing or damaged, so there is nothing to sign") from error
+    return (json.dumps(plain, indent=2) + "\n").encode()
 
 
 def seal(payload: bytes, private_key: bytes) -> str:

@@ -21,15 +21,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Adds a DSSE envelope around the bundle's attestation, which names both models' digests and the verdict."""
+    """Adds a DSSE envelope around a statement of the outcome and of the digest of every file of the bundle."""
+    from paoding_verify.checker.members import read_members
     from paoding_verify.cli.output import write_whole
-    from paoding_verify.errors import DataError
-    from paoding_verify.evidence.envelope import seal
-    from paoding_verify.evidence.members import ATTESTATION, MANIFEST, SIGNATURE
+    from paoding_verify.errors import DataError, IntegrityError
+    from paoding_verify.evidence.envelope import seal, statement
+    from paoding_verify.evidence.members import SIGNATURE
 
-    if not all((args.bundle / name).is_file() for name in (MANIFEST, ATTESTATION)):
+    if not args.bundle.is_dir():
         raise DataError(f"{args.bundle} is no bundle: give the folder that `audit -o` wrote")
-    envelope = seal((args.bundle / ATTESTATION).read_bytes(), args.key.read_bytes())
+    problems: list[str] = []
+    files = read_members(args.bundle, problems)
+    if problems:
+        raise IntegrityError(f"nothing is signed, because the bundle is damaged: {problems[0]}")
+    envelope = seal(statement(files), args.key.read_bytes())
     write_whole({args.bundle / SIGNATURE: envelope.encode()}, force=args.force)
     print(f"signature: {args.bundle / SIGNATURE}")
     return 0
