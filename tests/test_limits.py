@@ -40,7 +40,7 @@ def test_every_cap_is_an_option_with_words_and_default() -> None:
     assert all(len(words) > 5 for _, _, words in rows)
     shown = " ".join(section("limits").split())
     assert "--max-model-bytes N" in shown
-    assert "(2.14748e+09)" in shown
+    assert "(2_147_483_648)" in shown
     assert len({option for option, _, _ in rows}) == len(rows)
 
 
