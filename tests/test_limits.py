@@ -109,6 +109,7 @@ def test_a_budget_is_kept_within_a_tenth_and_one_evaluation(longest_s: Steps) ->
     late = [claim for claim in found.claims if "the budget of the run is spent" in claim.reason]
     assert late
     assert {claim.verdict for claim in late} == {Verdict.UNKNOWN}
+    assert all(claim.margin is not None for claim in found.claims)  # centres are looked at nevertheless
     assert found.counts["error"] == 0
 
 
