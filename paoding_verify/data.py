@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def read_dataset(path: str | Path, *, input_shape: Shape | None = None, limits: 
     Raises: DataError saying what is wrong with which array.
     """
     path = Path(path)
-    arrays = read_arrays(path, _keys, limits or DataLimits())
+    arrays = read_arrays(path, partial(_keys, path.name), limits or DataLimits())
     (key,) = (name for name in arrays if name != "y")
     y = arrays.get("y")
     inputs = _inputs(arrays[key], f"{path.name}, key {key!r}")
@@ -100,11 +101,11 @@ def draw_samples(dataset: Dataset, count: int, seed: int) -> Dataset:
     return replace(dataset, x=dataset.x[chosen], y=y, rows=tuple(dataset.rows[k] for k in chosen))
 
 
-def _keys(keys: Sequence[str]) -> list[str]:
+def _keys(name: str, keys: Sequence[str]) -> list[str]:
     candidates = ["x"] if "x" in keys else [key for key in keys if key.startswith("x_")]
     if len(candidates) != 1:
         raise DataError(
-            f"expected an array `x`, or one whose name starts with x_; found {', '.join(keys)[:200] or '-'}"
+            f"{name}: expected an array `x`, or one whose name starts with x_; found {', '.join(keys)[:200] or '-'}"
         )
     return candidates + (["y"] if "y" in keys else [])
 

@@ -19,7 +19,15 @@ class _Caps:
     def __post_init__(self) -> None:
         for item in fields(self):
             if not getattr(self, item.name) > 0:
-                raise ConfigError(f"--{item.name.replace('_', '-')} must be above 0; got {getattr(self, item.name)}")
+                raise ConfigError(f"{_option(item.name)} must be above 0; got {getattr(self, item.name)}")
+
+    def said(self, name: str) -> str:
+        """A cap as refusals state it, with the option that raises it: 23 (--max-macs)."""
+        return f"{getattr(self, name)} ({_option(name)})"
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

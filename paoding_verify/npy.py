@@ -41,7 +41,7 @@ def read_arrays(
                 return _read_npz(path, choose, limits)
             file.seek(0)
             size = path.stat().st_size
-            return {key: _read_npy(file, size, f"{path.name}", limits) for key in choose(["x"])}
+            return {key: _read_npy(file, size, path.name, limits) for key in choose(["x"])}
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
@@ -67,7 +67,7 @@ def _read_npy(file: IO[bytes], num_bytes: int, where: str, limits: DataLimits) -
     shape, fortran_order, dtype = _read_header(file, where)
     size = prod(shape) * dtype.itemsize
     if size > limits.max_data_bytes:
-        raise DataError(f"{where}: it claims {size} bytes; the limit is {limits.max_data_bytes}")
+        raise DataError(f"{where}: it claims {size} bytes; the limit is {limits.said('max_data_bytes')}")
     if file.tell() + size != num_bytes:
         raise DataError(f"{where}: shape {shape} needs {size} bytes of data, the file holds {num_bytes - file.tell()}")
     content = file.read(size)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["COMPONENTS", "code_digest", "component_versions"]
+__all__ = ["COMPONENTS", "code_digest", "component_versions", "installed_version"]
 
 COMPONENTS = (
     "paoding-verify", "numpy", "scipy", "torch", "auto-LiRPA", "z3-solver", "highspy", "onnx", "onnxruntime",
@@ -19,13 +19,15 @@ COMPONENTS = (
 
 def component_versions() -> dict[str, str]:
     """Installed version of Python and of every component; "not installed" for those that are missing."""
-    found = {"python": platform.python_version()}
-    for name in COMPONENTS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version(), **{name: installed_version(name) for name in COMPONENTS}}
+
+
+def installed_version(name: str) -> str:
+    """Version of a distribution, or "not installed"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @cache

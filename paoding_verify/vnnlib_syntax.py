@@ -63,7 +63,9 @@ def _read_text(path: Path, limits: SpecLimits) -> str:
         raise SpecError(f"{path} is not a file")
     try:
         if path.stat().st_size > limits.max_spec_bytes:
-            raise SpecError(f"{path.name} has {path.stat().st_size} bytes; the limit is {limits.max_spec_bytes}")
+            raise SpecError(
+                f"{path.name} has {path.stat().st_size} bytes; the limit is {limits.said('max_spec_bytes')}"
+            )
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SpecError(f"{path.name} is no text file: {error}") from error

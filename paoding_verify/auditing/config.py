@@ -160,5 +160,7 @@ def read_toml(path: str | Path, what: str) -> dict[str, Any]:
         if Path(path).stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{what} {path} is larger than {MAX_CONFIG_BYTES} bytes")
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of too many digits
+    except OSError as error:
+        raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of too many digits
         raise ConfigError(f"cannot read the {what} {path}: {str(error)[:200]}") from error

@@ -34,13 +34,14 @@ def read_model(path: str, args: argparse.Namespace, *, role: str = "") -> Networ
     from paoding_verify.network.transform import with_normalisation
 
     shape = tuple(args.input_shape) if args.input_shape else None
+    limits = limits_of(args, LoadLimits)
     try:
-        network = load_network(Path(path), arch=args.arch, input_shape=shape, limits=limits_of(args, LoadLimits))
+        network = load_network(Path(path), arch=args.arch, input_shape=shape, limits=limits)
     except InputError as error:
         words = str(error).replace("`arch`", "--arch MODULE:NAME").replace("`input_shape`", "--input-shape")
         name = Path(path).name
-        where = " ".join(word for word in (role, "" if words.startswith(name) else f"{name}:") if word)
-        raise type(error)(f"{where} {words}".lstrip()) from error
+        where = " ".join(word for word in (role, "" if name in words else name) if word)
+        raise type(error)(f"{where}: {words}" if where else words) from error
     return network if args.mean is None else with_normalisation(network, args.mean, args.std)
 
 

@@ -44,4 +44,4 @@ def described() -> Iterator[tuple[str, str, str]]:
         for field, text in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
                 words, name = ast.literal_eval(text.value), field.target.id
-                yield f"--{name.replace('_', '-')}", f"{getattr(kind, name):g}", words.rstrip(".")
+                yield f"--{name.replace('_', '-')}", f"{getattr(kind, name):_}", words.rstrip(".")

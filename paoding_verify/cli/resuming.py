@@ -20,7 +20,8 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
     """The option."""
     parser.add_argument(
         "--resume", action="store_true",
-        help="go on with an interrupted run of this command, from the file OUTPUT.journal; starts afresh without one",
+        help="go on with an interrupted run of this command, from the file OUTPUT.journal; starts afresh without one "
+        "(--force alone begins anew)",
     )  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def _limits() -> str:
 
     rows = [(f"{option} N", f"{words} ({default})") for option, default, words in described()]
     width = max(len(option) for option, _ in rows)
-    lines = (_filled(f"  {option:{width}}  {words}") for option, words in rows)
+    room = {"width": WIDTH, "subsequent_indent": " " * (width + 4), "break_on_hyphens": False}
+    lines = (textwrap.fill(f"  {option:{width}}  {words}", **room) for option, words in rows)
     return "\n".join(["caps on what input files may claim; beyond them a file is refused before it is read:", *lines])
 
 

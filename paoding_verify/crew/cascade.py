@@ -51,6 +51,8 @@ class Stage:
     together: bool
     """Whether the claims of a batch go through it together, once all of them have come that far; else each by itself,
     and what it gave is kept."""
+    brief: bool = False
+    """Whether it takes next to no time: claims go through it even when the budget of the run is spent."""
 
 
 class Cascade(Protocol[J_contra]):
@@ -192,12 +194,13 @@ class _Run(Generic[J]):
         return None
 
     def _wants(self, number: int, job: J) -> bool:
-        if job.finding is None and monotonic() >= self.crew.deadline:
+        stage = self.cascade.stages[number]
+        late = monotonic() >= self.crew.deadline and not stage.brief
+        if job.finding is None and late:
             job.until_s = self.crew.deadline
             job.unknown(None, self.cascade.config)
         failed = job.finding is not None and job.finding.claim.verdict is None
-        late = monotonic() >= self.crew.deadline
-        return not (failed or late) and self.cascade.wants(self.cascade.stages[number].name, job)
+        return not (failed or late) and self.cascade.wants(stage.name, job)
 
     def _report(self, jobs: Sequence[J]) -> None:
         for job in jobs:

@@ -20,7 +20,7 @@ def to_network(graph: AtenGraph, name: str, limits: LoadLimits) -> Network:
     Raises: UnsupportedOpError naming the node and the operation outside the whitelist; ModelError.
     """
     if len(graph.nodes) > limits.max_nodes:
-        raise ModelError(f"{clean(name)}: {len(graph.nodes)} nodes; the limit is {limits.max_nodes}")
+        raise ModelError(f"{clean(name)}: {len(graph.nodes)} nodes; the limit is {limits.said('max_nodes')}")
     state = _State(graph, limits)
     for node in graph.nodes:
         try:
@@ -36,7 +36,7 @@ def to_network(graph: AtenGraph, name: str, limits: LoadLimits) -> Network:
     macs = multiply_accumulates(network)
     if macs > limits.max_macs:
         raise ModelError(
-            f"{clean(name)}: one inference takes {macs} multiply-accumulates; the limit is {limits.max_macs}"
+            f"{clean(name)}: one inference takes {macs} multiply-accumulates; the limit is {limits.said('max_macs')}"
         )
     return network
 

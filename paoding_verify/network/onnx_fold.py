@@ -148,7 +148,9 @@ def _divide(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[An
 
 def _check_growth(count: int, limits: LoadLimits) -> None:
     if not 0 <= count <= limits.max_folded_elements:
-        raise ModelError(f"a constant of {count} values would be computed; the limit is {limits.max_folded_elements}")
+        raise ModelError(
+            f"a constant of {count} values would be computed; the limit is {limits.said('max_folded_elements')}"
+        )
 
 
 FOLDERS: dict[str, Callable[[Arrays, Attributes, LoadLimits], npt.NDArray[Any]]] = {

@@ -38,7 +38,9 @@ def read_onnx(data: bytes, limits: LoadLimits | None = None) -> Network:
         raise ModelError("the model stacks too many changes of shape") from error
     macs = multiply_accumulates(network)
     if macs > limits.max_macs:
-        raise ModelError(f"one inference takes {macs} multiply-accumulate operations; the limit is {limits.max_macs}")
+        raise ModelError(
+            f"one inference takes {macs} multiply-accumulate operations; the limit is {limits.said('max_macs')}"
+        )
     return network
 
 

@@ -31,7 +31,7 @@ DTYPES: dict[int, tuple[str, str]] = {
 def parse_model(data: bytes, limits: LoadLimits) -> onnx.ModelProto:
     """The parsed file, with its node count and names within the limits. Raises: ModelError otherwise."""
     if len(data) > limits.max_model_bytes:
-        raise ModelError(f"the model has {len(data)} bytes; the limit is {limits.max_model_bytes}")
+        raise ModelError(f"the model has {len(data)} bytes; the limit is {limits.said('max_model_bytes')}")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -42,7 +42,7 @@ def parse_model(data: bytes, limits: LoadLimits) -> onnx.ModelProto:
     if not model.HasField("graph") or not model.graph.node:
         raise ModelError("not an ONNX file, or one without any node")
     if len(model.graph.node) > limits.max_nodes:
-        raise ModelError(f"the model has {len(model.graph.node)} nodes; the limit is {limits.max_nodes}")
+        raise ModelError(f"the model has {len(model.graph.node)} nodes; the limit is {limits.said('max_nodes')}")
     _check_names(model.graph, limits)
     return model
 
@@ -77,7 +77,9 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise ModelError(f"cannot read {clean(str(path))}: {error.strerror}") from error
     if max(size, len(data)) > max_bytes:
-        raise ModelError(f"{clean(str(path))} has {max(size, len(data))} bytes; the limit is {max_bytes}")
+        raise ModelError(
+            f"{clean(str(path))} has {max(size, len(data))} bytes; the limit is {max_bytes} (--max-model-bytes)"
+        )
     return data
 
 
@@ -114,12 +116,13 @@ def _layout(tensor: TensorProto) -> tuple[str, str]:
 def _claimed_shape(tensor: TensorProto, limits: LoadLimits) -> tuple[int, ...]:
     name, shape = clean(tensor.name), tuple(tensor.dims)
     if len(shape) > limits.max_rank:
-        raise ModelError(f"tensor {name!r} has {len(shape)} axes; the limit is {limits.max_rank}")
+        raise ModelError(f"tensor {name!r} has {len(shape)} axes; the limit is {limits.said('max_rank')}")
     if min(shape, default=0) < 0:
         raise ModelError(f"tensor {name!r} claims the negative shape {shape}")
     if max(math.prod(shape), *shape, 0) > limits.max_elements:  # an axis of length 0 makes a product of 0
         raise ModelError(
-            f"tensor {name!r} of shape {shape} claims {math.prod(shape)} values; the limit is {limits.max_elements}, "
+            f"tensor {name!r} of shape {shape} claims {math.prod(shape)} values; "
+            f"the limit is {limits.said('max_elements')}, "
             "also for each axis"
         )
     return shape
@@ -183,4 +186,6 @@ def _check_names(graph: onnx.GraphProto, limits: LoadLimits) -> None:
         if not isinstance(name, str):  # protobuf hands out invalid text as bytes
             raise ModelError(f"the name {clean(name)!r} in the model is no valid text")
         if len(name) > limits.max_name_length:
-            raise ModelError(f"a name in the model has {len(name)} characters; the limit is {limits.max_name_length}")
+            raise ModelError(
+                f"a name in the model has {len(name)} characters; the limit is {limits.said('max_name_length')}"
+            )

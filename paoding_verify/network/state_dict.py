@@ -59,7 +59,9 @@ def _read(path: Path, limits: LoadLimits) -> Any:
     if not path.is_file():
         raise ModelError(f"there is no file {clean(str(path))}")
     if path.stat().st_size > limits.max_model_bytes:
-        raise ModelError(f"{clean(path.name)} has {path.stat().st_size} bytes; the limit is {limits.max_model_bytes}")
+        raise ModelError(
+            f"{clean(path.name)} has {path.stat().st_size} bytes; the limit is {limits.said('max_model_bytes')}"
+        )
     if path.suffix.lower() == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

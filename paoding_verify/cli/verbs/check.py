@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
             report = check_bundle(args.bundle, progress=progress, twins=TWINS, wishes=wishes)
     except DataError as error:
         # A bundle that was damaged, not a folder or a file of something else.
-        if (args.bundle / "manifest.json").is_file() or args.bundle.suffix.lower() == ".zip":
+        archive = args.bundle.suffix.lower() == ".zip" and args.bundle.is_file()
+        if archive or (args.bundle / "manifest.json").is_file():
             raise IntegrityError(str(error)) from error
         raise
     if args.json:

@@ -37,15 +37,13 @@ class Component:
 def run(args: argparse.Namespace) -> int:
     """Tries every component; 0 if all core components work, else 2."""
     import json
+    import platform
 
-    from paoding_verify.versions import component_versions
-
-    versions = component_versions()
-    rows = [_examine(component, versions) for component in _components()]
+    rows = [_examine(component) for component in _components()]
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
-        _print(rows, versions["python"])
+        _print(rows, platform.python_version())
     return 2 if any(row["core"] and row["state"] != "works" for row in rows) else 0
 
 
@@ -56,7 +54,9 @@ def install_command(module: str) -> str | None:
     return known.get({"markupsafe": "jinja2"}.get(name, name))
 
 
-def _examine(component: Component, versions: dict[str, str]) -> dict[str, str | bool]:
+def _examine(component: Component) -> dict[str, str | bool]:
+    from paoding_verify.versions import installed_version
+
     state = "works"
     try:
         component.probe()
@@ -64,7 +64,7 @@ def _examine(component: Component, versions: dict[str, str]) -> dict[str, str | 
         missing = isinstance(error, ImportError)
         state = "missing" if missing else f"broken: {type(error).__name__}: {error}"
     return {
-        "component": component.name, "version": versions.get(component.name, "unknown"), "use": component.use,
+        "component": component.name, "version": installed_version(component.name), "use": component.use,
         "state": state, "core": component.core, "install": "" if state == "works" else component.install,
     }  # fmt: skip
 
@@ -91,6 +91,13 @@ def _components() -> list[Component]:
         Component("safetensors", "reading weights", lambda: _import("safetensors.numpy"), f"{pip} 'safetensors>=0.5'"),
         Component("jinja2", "the report", lambda: _import("jinja2"), f"{pip} 'jinja2>=3.1.6'"),
         Component("cryptography", "signatures", lambda: _import("cryptography"), f"{pip} cryptography", core=False),
+        Component(
+            "distributed",
+            "workers on other machines",
+            lambda: _import("distributed"),
+            f"{pip} 'distributed>=2025.1'",
+            core=False,
+        ),
         Component("rich", "the terminal", lambda: _import("rich"), f"{pip} 'rich>=13'"),
     ]
 

@@ -81,8 +81,11 @@ def _drawn(kind: str, result: AuditResult, baseline: AuditResult | None) -> str:
 def _read(path: Path) -> AuditResult:
     from paoding_verify.errors import DataError
     from paoding_verify.evidence.codec import loads
+    from paoding_verify.evidence.members import RESULT
     from paoding_verify.evidence.result import AuditResult
 
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: give a result, such as the {RESULT} of a bundle")
     if path.stat().st_size > MAX_RESULT_BYTES:
         raise DataError(f"{path} is larger than {MAX_RESULT_BYTES} bytes")
     return loads(AuditResult, path.read_bytes(), path.name)
