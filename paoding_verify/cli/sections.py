@@ -51,8 +51,8 @@ def _configuration() -> str:
     return _filled(f"keys of a configuration file: {keys}")
 
 
-def _filled(text: str) -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _filled(text: str, indent: int = 2) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def _models() -> str:
@@ -67,8 +67,7 @@ def _limits() -> str:
 
     rows = [(f"{option} N", f"{words} ({default})") for option, default, words in described()]
     width = max(len(option) for option, _ in rows)
-    room = {"width": WIDTH, "subsequent_indent": " " * (width + 4), "break_on_hyphens": False}
-    lines = (textwrap.fill(f"  {option:{width}}  {words}", **room) for option, words in rows)
+    lines = (_filled(f"  {option:{width}}  {words}", width + 4) for option, words in rows)
     return "\n".join(["caps on what input files may claim; beyond them a file is refused before it is read:", *lines])
 
 
