@@ -29,6 +29,8 @@ __all__ = ["trials"]
 COMMAND = ["audit", "f.onnx", "--pruned", "g.onnx", "--data", "d.npz", "--samples", "25", "--eps", "0.01", "0.06",
            "--timeout", "600", "--quiet", "--resume", "-o", "out"]  # fmt: skip
 """25 inputs, 2 radii, 4 claims each: 200."""
+REFUSED = 2
+"""Exit code of a command whose output stands already."""
 
 
 def prepare(folder: Path) -> None:
@@ -85,6 +87,12 @@ def trials(folder: Path, how: str, count: int, seed: int) -> dict[str, object]:
             shutil.rmtree(folder / "out")
             continue
         struck += 1
+        if (folder / "out").exists():  # it had appeared, whole; the same command would not write over it
+            if bundle(folder) != expected or finished(folder) != REFUSED:
+                wrong.append(moment_s)
+            shutil.rmtree(folder / "out")
+            journal.unlink(missing_ok=True)
+            continue
         if how == "cut" and journal.exists():
             os.truncate(journal, rng.randrange(journal.stat().st_size + 1))
         kept += journal.exists() and journal.stat().st_size > 1000
