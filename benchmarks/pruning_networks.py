@@ -61,6 +61,11 @@ class Recipe:
     certified: float = 0.01
     fgsm: tuple[float, ...] = ()
 
+    @property
+    def seeded(self) -> bool:
+        """Whether it is trained here, from a seed, and not recorded."""
+        return not self.training.endswith(".npz")
+
     def settings(self, images: int) -> Settings:
         """Measures of robustness on so many held-out inputs; natural accuracy takes them all."""
         return Settings(fgsm=self.fgsm, pgd=(self.pgd,), certified=(self.certified,), num_attacked=images,
@@ -73,7 +78,7 @@ def load_subject(name: str, seed: int, data: Path, cache: Path) -> Subject:
     train, held_out = recipe.samples(data)
     order = np.random.default_rng(seed).permutation(len(train[0]))
     train = train[0][order], train[1][order]
-    if recipe.training.endswith(".npz"):
+    if not recipe.seeded:
         module = _recorded(data / recipe.training)
     else:
         torch.manual_seed(seed)

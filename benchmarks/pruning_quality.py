@@ -42,6 +42,11 @@ SPARSITIES = (0.5, 0.75, 0.25, 0.9)
 ONLY = {WITH_INPUTS: (0.75,)}
 FAR, GO_FAR = 0.9, ("portfolio", "obs", REFERENCE)
 """From this sparsity on, only these methods are tried."""
+SEEDLESS = (
+    "magnitude-l1", "magnitude-l2", "srinivas-babu", "srinivas-babu-projection", "paoding-legacy-baseline",
+    "paoding-legacy-impact", "lwm", "lwm-layer", "torch-pruning",
+)  # fmt: skip
+"""Methods that give one network whatever the seed."""
 WITHIN = ("paoding_verify.pruning.", "paoding_verify.anchors", "paoding_verify.generators")
 """Modules whose change makes the rows of the methods that import them old."""
 MEASURED_BY = ("quality_measures", "pruning_networks")
@@ -88,7 +93,9 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
         for network in options.networks:
             for sparsity in options.sparsities:
                 for method in options.methods:
-                    if sparsity in ONLY.get(method, [sparsity]) and (sparsity < FAR or method in GO_FAR):
+                    told = sparsity in ONLY.get(method, [sparsity]) and (sparsity < FAR or method in GO_FAR)
+                    same_again = seed > 0 and method in SEEDLESS and not RECIPES[network].seeded
+                    if told and not same_again:
                         yield Job(network, seed, method, sparsity, options.images)
 
 

@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from paoding_verify.network.graph import Array, Shape
 
@@ -161,7 +160,8 @@ def _smooth_noise(rng: np.random.Generator, count: int, shape: Shape, scales: tu
     """
     noise = rng.normal(size=(count, 1, *shape[1:])) + 0.5 * rng.normal(size=(count, *shape)) * (shape[0] > 1)
     scale = rng.uniform(*scales, count) * min(shape[1:])
-    smooth = np.stack([ndimage.gaussian_filter(n, (0, s, s), mode="wrap") for n, s in zip(noise, scale, strict=True)])
-    smooth = smooth.reshape(count, *shape)
+    waves = np.square(np.fft.fftfreq(shape[1]))[:, None] + np.square(np.fft.rfftfreq(shape[2]))
+    gain = np.exp(-2 * np.square(np.pi * scale)[:, None, None, None] * waves)
+    smooth = np.fft.irfft2(gain * np.fft.rfft2(noise), shape[1:]).reshape(count, *shape)
     spread = smooth.std(axis=(1, 2, 3), keepdims=True)
     return np.asarray((smooth - smooth.mean(axis=(1, 2, 3), keepdims=True)) / np.maximum(spread, 1e-9))

@@ -81,7 +81,7 @@ def distil(  # noqa: PLR0913 - two networks, inputs and effort
         losses.append(BoundsImitation(
             student.module, original, inputs, seed=seed, domain=domain, reach=config.reach
         ).loss)  # fmt: skip
-    optimiser = torch.optim.Adam(student.trained, config.rate)
+    optimiser = torch.optim.Adam(student.trained, config.rate, fused=True)
     for step in range(config.steps):
         optimiser.param_groups[0]["lr"] = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         total = torch.stack([loss() for loss in losses]).sum()
