@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from paoding_verify.checker.crown import lower_bounds
-from paoding_verify.checker.exact import Exact, exact_values
+from paoding_verify.checker.exact_numbers import Exact
+from paoding_verify.checker.exact_ops import exact_values
 from paoding_verify.checker.prove import prove
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.network.graph import LeakyRelu, Network, Relu

@@ -38,8 +38,8 @@ from paoding_verify.network.graph import (
 from paoding_verify.network.linear import absolute, product
 
 __all__ = [
-    "Box", "Cells", "ExactProgram", "Linear", "Lines", "exact_values", "image", "largest", "linear", "pool_cells",
-    "pool_lines", "rectifier_lines", "slope_of", "times",
+    "Box", "Cells", "ExactProgram", "Linear", "Lines", "all_exact_values", "exact_values", "image", "largest", "linear",
+    "pool_cells", "pool_lines", "rectifier_lines", "slope_of", "times",
 ]  # fmt: skip
 
 Box = tuple[Exact, Exact]
@@ -94,7 +94,7 @@ class ExactProgram:
 
     @cached_property
     def parts(self) -> tuple[Linear | Cells | None, ...]:
-        """For every step its matrix, or the cells of a max pooling. Raises: as `exact_values`."""
+        """For every step its matrix, or the cells of a max pooling. Raises: as `all_exact_values`."""
         shapes = self.program.shapes
         found: list[Linear | Cells | None] = []
         for index, step in enumerate(self.program.steps):
@@ -108,7 +108,12 @@ class ExactProgram:
 
 
 def exact_values(network: Network, points: Array) -> Exact:
-    """Outputs at points, exactly. Shapes: points (N, *input_shape) float64 -> (num_outputs, N).
+    """Outputs at points, exactly. Shapes: points (N, *input_shape) float64 -> (num_outputs, N). Raises: see below."""
+    return all_exact_values(network, points)[-1]
+
+
+def all_exact_values(network: Network, points: Array) -> list[Exact]:
+    """Every value at points, the input first. Shapes: -> (units, N) each.
 
     Raises: UnsupportedOpError for sigmoid and tanh, whose values are not rational; InputError if a layer is too large.
     """
@@ -124,7 +129,7 @@ def exact_values(network: Network, points: Array) -> Exact:
         else:
             step = linear(op, shapes[node.inputs[0]], shapes[index + 1])
             values.append((step.matrix @ first) + step.bias[:, None])
-    return values[-1]
+    return values
 
 
 def times(matrix: Exact, box: Box) -> Box:
@@ -178,7 +183,7 @@ def pool_lines(cells: Cells, box: Box) -> Lines:
 def linear(op: Op, source: Shape, target: Shape) -> Linear:
     """A linear operation of one input, exactly: a product with a unit vector does not round.
 
-    Raises: as `exact_values`.
+    Raises: as `all_exact_values`.
     """
     if isinstance(op, (Sigmoid, Tanh)):
         raise UnsupportedOpError(f"{type(op).__name__} has no exact rational value; use the float checker")

@@ -28,7 +28,7 @@ from paoding_verify.evidence.certificate import LEAF, ReluTree
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import LeakyRelu, Relu
 
-__all__ = ["Case", "cases_of", "least_of_cases"]
+__all__ = ["Case", "bound_cases", "cases_of", "conditions", "least_of_cases"]
 
 CHUNK = 64
 """Cases that are bounded together."""
@@ -52,10 +52,14 @@ def cases_of(tree: ReluTree, prop: Property, program: Program) -> list[Case]:
     """The leaves of a tree. Raises: InputError unless it is complete, and fits the program and the property."""
     if not 0 <= tree.clause < len(prop.clauses):
         raise InputError(f"a tree proves clause {tree.clause} of {len(prop.clauses)}")
-    if len(tree.nodes) != len(tree.units) or not all(isfinite(s) and s >= 0 for s in tree.scales):
-        raise InputError("a tree is damaged, or has a negative multiplier")
+    if len(tree.nodes) != len(tree.units) or len(tree.nodes) != 2 * len(tree.scales) - 1:
+        raise InputError("a tree is not complete: it has one leaf more than splits")
+    if tree.multipliers.dtype != np.uint8 or tree.multipliers.shape[1:] != (2,):
+        raise InputError("a tree has multipliers that are no pairs of bytes")
+    if not all(isfinite(s) and s >= 0 for s in tree.scales):
+        raise InputError("a tree has a multiplier that is negative or not finite")
     steps = {step.number: step for step in program.steps}
-    scales, pairs = list(map(Fraction, tree.scales)), tree.multipliers.reshape(-1, 2).tolist()
+    scales, pairs = list(map(Fraction, tree.scales)), tree.multipliers.tolist()
     paths: list[tuple[tuple[int, int, int], ...]] = [()]
     found: list[Case] = []
     used = 0
@@ -65,8 +69,10 @@ def cases_of(tree: ReluTree, prop: Property, program: Program) -> list[Case]:
         path = paths.pop()
         if node != LEAF:
             step = steps.get(node)
-            if step is None or not isinstance(step.op, (Relu, LeakyRelu)) or not 0 <= unit < num_units(step):
-                raise InputError(f"a tree splits unit {unit} of node {node}, which is none of a ReLU")
+            if step is None or not isinstance(step.op, (Relu, LeakyRelu)) or step.inputs[0] == 0:
+                raise InputError(f"a tree splits node {node}, which is no ReLU behind another node")
+            if not 0 <= unit < num_units(step):
+                raise InputError(f"a tree splits unit {unit} of node {node}, which has {num_units(step)}")
             place = unit if step.kept is None else int(step.kept[unit])
             paths += [(*path, (step.inputs[0], place, sign)) for sign in (1, -1)]
             continue
@@ -85,22 +91,23 @@ def least_of_cases(bounds: ExactBounds, prop: Property, cases: Sequence[Case]) -
     """The least lower bound of the cases' rows. Raises: SoundnessError if no case has any point."""
     found: list[Fraction] = []
     for start in range(0, len(cases), CHUNK):
-        found += _bound(bounds, prop, cases[start : start + CHUNK])
+        part = bound_cases(bounds, prop, cases[start : start + CHUNK])
+        found += [bound for bound in part if bound is not None]
     if not found:
         raise SoundnessError("the cases of a tree have no points at all")
     return min(found)
 
 
-def _bound(bounds: ExactBounds, prop: Property, cases: Sequence[Case]) -> list[Fraction]:
-    """Lower bounds of those cases that have points."""
-    boxes, taken = _conditions(bounds, cases)
+def bound_cases(bounds: ExactBounds, prop: Property, cases: Sequence[Case]) -> list[Fraction | None]:
+    """A lower bound of every case's row; None for a case that has no points."""
+    boxes, taken = conditions(bounds, cases)
     parts, empty = bounds.within(boxes)
     numbers = np.array([case.row for case in cases])
     found = parts.rows(prop.rows[numbers], prop.offsets[numbers], numbers, taken=taken).fractions
-    return [bound for bound, gone in zip(found, empty, strict=True) if not gone]
+    return [None if gone else bound for bound, gone in zip(found, empty, strict=True)]
 
 
-def _conditions(bounds: ExactBounds, cases: Sequence[Case]) -> tuple[dict[int, Box], Rows]:
+def conditions(bounds: ExactBounds, cases: Sequence[Case]) -> tuple[dict[int, Box], Rows]:
     """Bounds of values in every case, and the multiples of values that are at least 0 there."""
     boxes: dict[int, Box] = {}
     taken: Rows = {}
@@ -108,7 +115,7 @@ def _conditions(bounds: ExactBounds, cases: Sequence[Case]) -> tuple[dict[int, B
         for (value, place, sign), beta in zip(case.conditions, case.multipliers, strict=True):
             if value not in boxes:
                 low, high = bounds.boxes[value]
-                boxes[value] = repeated(low, len(cases)), repeated(high, len(cases))
+                boxes[value] = _repeated(low, len(cases)), _repeated(high, len(cases))
                 taken[value] = Exact(Exact.zeros(*boxes[value][0].numbers.shape).numbers, Fraction(1, MULTIPLIERS))
             low, high = boxes[value]
             if sign > 0:
@@ -119,6 +126,6 @@ def _conditions(bounds: ExactBounds, cases: Sequence[Case]) -> tuple[dict[int, B
     return boxes, taken
 
 
-def repeated(array: Exact, count: int) -> Exact:
+def _repeated(array: Exact, count: int) -> Exact:
     """The array once for each of `count` cases. Shapes: (units,) -> (count, units)."""
     return Exact(np.repeat(array.numbers[None], count, axis=0), array.scale)
