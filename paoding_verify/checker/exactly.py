@@ -48,7 +48,7 @@ def prove_exactly(setting: Setting, certificate: Certificate) -> str:
         margin = _margin(setting, certificate)
     except InputError as error:
         return str(error)
-    return "" if margin > 0 else "its margin is too small for the coarser lines of exact arithmetic"
+    return "" if margin > 0 else "its margin is not positive in exact arithmetic"
 
 
 def _margin(setting: Setting, certificate: Certificate) -> Fraction:
