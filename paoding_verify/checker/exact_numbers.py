@@ -55,7 +55,7 @@ class Exact:
 
     def shortened(self) -> Exact:
         """The same array with the smallest numbers."""
-        common = gcd(*(int(n) for n in self.numbers.reshape(-1))) or 1
+        common = gcd(*self.numbers.reshape(-1).tolist()) or 1
         return Exact(np.asarray(self.numbers // common, dtype=object), self.scale * common)
 
     def __add__(self, other: Exact) -> Exact:

@@ -24,7 +24,7 @@ __all__ = ["choose_claims", "prove_exactly"]
 
 MAX_LEAVES = 64
 """Boxes of a split region that are worth the time."""
-MAX_CASES = 1024
+MAX_CASES = 2048
 """Cases of ReLUs that are."""
 
 
@@ -42,7 +42,8 @@ def prove_exactly(setting: Setting, certificate: Certificate) -> str:
     """Empty if the property follows in exact arithmetic, without any rounding to argue about; else why not.
 
     What follows is the property for outputs on exact numbers (semantics `real`); what float32 programs compute is left
-    to the float checker. Not being shown is no untruth: lines are a little looser, and the largest are left out.
+    to the float checker. Not being shown is no untruth: sigmoid and tanh have no rational values, and what is too large
+    is left out.
     """
     try:
         margin = _margin(setting, certificate)
