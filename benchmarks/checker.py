@@ -4,8 +4,8 @@ Networks: mnist-net_256x2 on the first 100 MNIST test images, eps .01 and .02 (u
 convolutional digits example. CROWN and alpha-CROWN are auto_LiRPA's, in float32; alpha-CROWN has slopes of its own for
 every unit, as is its default, while certificates hold slopes that the units of a layer share. Every proof is then
 proved again in exact arithmetic (real) and for every float32 program; a time is that of the harder one, which includes
-the other. Last, proofs by joint bounds and by cases: how many of those that the search found carry a certificate that
-the checker proves.
+the other. Last, proofs by joint bounds, optimised lines, cases of ReLUs and input splitting: how many of those that the
+search reaches by itself carry a certificate that the checker proves, stage by stage (`checker_pairs`).
 
 Targets: 99 % of proofs survive; time at most 1.0 of CROWN's (aim .3) and .05 of alpha-CROWN's; certificates of at most
 250 bytes a region; 90 % of joint and case proofs are proved again. Processor time of one thread, smallest of three
@@ -26,29 +26,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from surroundings import describe, surroundings
+from checker_pairs import SEMANTICS, Tally, ask_network, ask_pairs
+from equivalence_pairs import Workshop
+from surroundings import data_folder, describe, surroundings
 
 from paoding_verify.bounds.hints import needed_slopes
 from paoding_verify.bounds.lirpa import LirpaBounder
 from paoding_verify.checker.prove import Proof, prove
-from paoding_verify.equivalence.compare import compare
 from paoding_verify.evidence.certificate import Certificate
-from paoding_verify.evidence.claim import Finding
 from paoding_verify.evidence.codec import dumps
-from paoding_verify.evidence.property import decides_like, predicts
-from paoding_verify.evidence.verdict import Verdict
+from paoding_verify.evidence.property import predicts
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.network.load import load_network
-from paoding_verify.pruning.prune import prune
-from paoding_verify.regions import Region
-from paoding_verify.robustness.certify import certify
-from paoding_verify.task import SearchConfig, Task
 
 ROOT = Path(__file__).resolve().parents[1]
-SEMANTICS = ("real", "float32")
 RUNS = 3
-LIMIT_S = 6.0
-"""Seconds of search for one claim that is proved by cases."""
 
 
 class OwnSlopes(LirpaBounder):
@@ -126,42 +118,30 @@ def measure(name: str, network: Network, x: Array, y: Array, eps: float) -> list
     return found
 
 
-def carried(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Of what the search proved by joint bounds or by cases, how much the checker proved again."""
-    kinds = [f.certificate for f in findings if f.certificate is not None]
-    proved = sum(c.kind == "differential" or bool(c.trees) or c.split is not None for c in kinds)
-    refused = [f.claim.id for f in findings if f.claim.verdict is Verdict.UNKNOWN and _searched(f.claim.reason)]
-    return {"proved again": proved, "solver-only or refused": refused}
-
-
-def _searched(reason: str) -> bool:
-    """Whether a claim is open although the search proved it."""
-    return "not re-proved" in reason or "solver-only" in reason
-
-
-def proofs_by_cases(name: str, network: Network, x: Array, y: Array, eps: float) -> dict[str, Any]:
-    """Robustness and equivalence with a pruned network, at a radius where plain bounds do not decide."""
-    config = SearchConfig(timeout_s=LIMIT_S)
-
-    def tasks(kind: str, subject: str) -> list[Task]:
-        found = []
-        for k, (centre, label) in enumerate(zip(x, y, strict=True)):
-            low, high = np.clip(centre.astype(float) - eps, 0, 1), np.clip(centre.astype(float) + eps, 0, 1)
-            region = Region(f"r{k}", low, high, centre, int(label), eps, "benchmark", (0.0, 1.0))
-            prop = predicts(int(label), network.num_outputs) if subject != "pair" else decides_like(network.num_outputs)
-            found.append(Task(f"{subject}/{kind}/r{k}", kind, subject, region, prop))
-        return found
-
-    pruned = prune(network, None, target_sparsity=0.1, method="magnitude-l1", seed=0).network
-    pair = compare(network, pruned, tasks("top1_equivalent", "pair"), config)
-    alone = certify(network, tasks("top1_robust", "original"), config)
-    return {"network": name, "eps": eps, "splitting": carried(alone), "joint": carried(pair)}
+def print_stages(tally: Tally) -> None:
+    """The table of proofs by joint bounds and by cases."""
+    print(f"\n{'subject':20} {'proved by the search':20} {'claims':>6} {'real':>5} {'float32':>7}  in rationals")
+    for row in tally.rows:
+        proved, tried = row["proved"], len(row["exact_s"])
+        exact = f"{tried - len(row['not_exact'])} of {tried}, at most {max(row['exact_s']):.2f} s"
+        print(
+            f"{row['subject']:20} {row['stage']:20} {row['found']:6} {proved['real']:5} {proved['float32']:7}  {exact}"
+        )
+        for reason in row["not_exact"]:
+            print(f"    not in rationals: {reason}")
+    for subject, count in tally.open.items():
+        print(f"{subject}: {count} claims that no search proved")
+    for semantics, share in tally.shares.items():
+        print(f"{100 * share:.1f} % of these proofs are made again in {semantics}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few regions, for a first look")
+    parser.add_argument(
+        "--cache", type=Path, default=ROOT / "benchmarks" / ".cache", help="networks that are made once"
+    )
     parser.add_argument("--json", type=Path, help="write all figures")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -179,14 +159,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"at most {row['bytes_max']}"
                 )
     few = 3 if args.quick else 12
-    by_cases = [
-        proofs_by_cases(name, network, x[:few], y[:few], 1.5 * radii[1])
-        for name, network, x, y, radii in cases(args.quick)
-    ]
-    for row in by_cases:
-        print(f"{row['network']:12} eps {row['eps']}: joint {row['joint']}; splitting {row['splitting']}")
+    tally = Tally()
+    ask_pairs(tally, Workshop(data_folder(), args.cache), quick=args.quick)
+    for name, network, x, y, radii in cases(args.quick):
+        ask_network(tally, name, network, x[:few], y[:few], 1.5 * radii[1])
+    print_stages(tally)
     if args.json:
-        args.json.write_text(json.dumps({**where, "table": table, "cases": by_cases}, indent=2) + "\n")
+        stages = {"stages": tally.rows, "open": tally.open, "proved_again": tally.shares}
+        args.json.write_text(json.dumps({**where, "table": table, **stages}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

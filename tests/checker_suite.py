@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from fractions import Fraction
 from types import ModuleType
 
 import numpy as np
@@ -159,54 +158,6 @@ def coarse_parts(checker: Checker) -> None:
             centred = short(short(x @ w.T, bits) - parts[2], bits)
             scaled = short(short(short(1 / root, bits) * centred, bits) * parts[0], bits)
             assert not escapes(chain((2,), layer), point, short(scaled + parts[1], bits)), semantics
-
-
-def exact_bounds(checker: Checker) -> None:
-    """Bounds in rational arithmetic lie below exact values, whatever the slopes."""
-    exact, rng = checker["exact"], np.random.default_rng(2)
-    leaky = [
-        chain((2,), *(op for k in (2, 2, 1) for op in (random_dense(rng, k, 2), LeakyRelu(0.75)))) for _ in range(20)
-    ]
-    for network in (dense_net(2), pooled_net(2), residual_net(2), *leaky):
-        lower = rng.uniform(-0.5, 0.5, size=network.input_shape)
-        upper = lower + (0.2 if network.num_outputs > 1 else 1.0)
-        rows, offsets = both_signs(network.num_outputs)
-        points = np.where(rng.random(size=(40, *lower.shape)) < 0.5, lower, upper)
-        values = exact.Exact.of(rows) @ exact.exact_values(network, points) + exact.Exact.of(offsets)[:, None]
-        ends = network.activations if not any(isinstance(n.op, MaxPool2d) for n in network.nodes) else ()
-        tables = {
-            (start, node): rng.integers(0, 256, (count, int(np.prod(network.shapes[node + 1])))).astype(np.uint8)
-            for start, count in ((len(network.nodes), len(rows)), *((node, 2) for node in ends)) for node in ends
-        }  # fmt: skip
-        for slopes in ({}, tables):
-            program = checker["program"].single_program(network)
-            found = exact.ExactBounds(program, lower, upper, slopes, len(rows)).rows(rows, offsets)
-            least = [min(each.fractions) for each in (values[k] for k in range(len(rows)))]
-            assert all(bound <= value for bound, value in zip(found, least, strict=True))
-
-
-def exact_ends(checker: Checker) -> None:
-    """-relu(x) on [l, u] is no less than -u, which is attained: nothing may be rounded inward."""
-    network, rng = chain((1,), Dense(np.array([[1.0]]), np.zeros(1)), Relu()), np.random.default_rng(3)
-    row = np.array([[-1.0]])
-    for low, high in rng.uniform(0.1, 1.0, size=(20, 2)):
-        (bound,) = checker["exact"].exact_lower_bounds(network, np.array([-low]), np.array([high]), row, np.zeros(1))
-        assert -high - 1e-3 <= bound <= -Fraction(high)
-
-
-def exact_quotients(checker: Checker) -> None:
-    """x / 7 is stored as x times a float near 1 / 7: bounds that are called exact enclose the true quotient."""
-    for divisor in range(3, 60, 2):
-        inverse = Affine(np.array([1.0 / divisor]), np.zeros(1), roundings=2)
-        for ops in ((inverse,), (inverse, Relu())):
-            x, row = np.array([float(divisor)]), np.array([[1.0], [-1.0]])
-            low, high = checker["exact"].exact_lower_bounds(chain((1,), *ops), x, x, row, np.zeros(2))
-            assert 1 - Fraction(1, 10**9) <= low <= 1 <= -high <= 1 + Fraction(1, 10**9)
-        far, rest = 2.0**59, float(2**58 * (1 - divisor * Fraction(1.0 / divisor)))
-        shifts = (Affine(np.ones(1), np.array([shift])) for shift in (-far, rest))
-        network = chain((1,), inverse, *shifts, Relu())  # rest, if that is positive; as stored, -rest
-        _, high = checker["exact"].exact_lower_bounds(network, x * far, x * far, row, np.zeros(2))
-        assert -high >= rest
 
 
 def _scaled_net(seed: int) -> Network:
@@ -384,6 +335,5 @@ def folded_far_out(checker: Checker) -> None:
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, labels, garbage_slopes, values_enclosed, traps_are_refused,
-    float32_runs, coarse_runs, coarse_parts, exact_bounds, exact_ends, exact_quotients, sampled_points,
-    folded_far_out, images_of_other_shapes,
+    float32_runs, coarse_runs, coarse_parts, sampled_points, folded_far_out, images_of_other_shapes,
 )  # fmt: skip

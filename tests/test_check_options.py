@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paoding_verify.checker import exactly
 from paoding_verify.checker.bundle import Wishes, check_bundle
 from paoding_verify.checker.exactly import choose_claims
 from paoding_verify.cli.main import main
@@ -169,9 +170,19 @@ def test_exact_and_other_arithmetics(bundle: Path, capsys: pytest.CaptureFixture
     assert all(not why for _, why in weaker)
     assert main(["check", str(bundle), "--quiet", "--exact", "1", "--semantics", "tf32"]) == 0
     shown = capsys.readouterr().out
-    assert "proved in exact rational arithmetic: " in shown
+    assert "proved in exact rational arithmetic: 2 of 2 claims tried, for exact numbers (semantics real)" in shown
     assert "proved in tf32: " in shown
     assert main(["check", str(bundle), "--quiet", "--exact", "0"]) == 2
+
+
+def test_what_is_too_large_for_exact_arithmetic_is_listed(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exactly, "MAX_LEAVES", 0)
+    assert main(["check", str(bundle), "--quiet", "--exact", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "proved in exact rational arithmetic: 0 of 2 claims tried" in shown
+    assert "  not shown: 2 claims, its region is split into 1 boxes, too many for exact arithmetic" in shown
 
 
 def test_the_closest_claims_are_chosen(bundle: Path) -> None:

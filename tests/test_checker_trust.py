@@ -8,15 +8,23 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from paoding_verify.checker import exact, exact_numbers, exact_ops, exact_pair, exact_tree, program
 from paoding_verify.checker.crown import lower_bounds
-from paoding_verify.checker.exact import Exact, exact_values
+from paoding_verify.checker.exact_numbers import Exact
+from paoding_verify.checker.exact_ops import exact_values
 from paoding_verify.checker.prove import prove
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.network.graph import LeakyRelu, Network, Relu
 from tests.adversarial import Trap, random_traps
+from tests.exact_checks import cases_compared, compared
+from tests.exact_questions import questions
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_dense, residual_net
 
 ADVERSARIAL = 1200
+CHECKER = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (exact, exact_numbers, exact_ops, exact_pair, exact_tree, program)
+}
 
 
 def false_somewhere(trap: Trap) -> bool:
@@ -76,3 +84,22 @@ def test_a_hundred_thousand_exact_points() -> None:
 def test_ten_thousand_exact_points_of_networks_of_all_kinds(make: object) -> None:
     count = sum(exact_checks(make(seed), seed, 110) for seed in range(16))  # type: ignore[operator]
     assert count >= 10_000
+
+
+def test_ten_thousand_exact_values_of_pairs_in_exact_arithmetic() -> None:
+    """Bounds in rationals, of single networks and of pairs, with and without garbage in the certificate."""
+    kinds: Counter[int] = Counter()
+    for seed in range(100, 108):
+        for question in questions(seed):
+            kinds[len(question.networks)] += compared(CHECKER, question, seed)
+    assert min(kinds[1], kinds[2]) >= 10_000
+
+
+def test_ten_thousand_exact_values_of_cases_in_exact_arithmetic() -> None:
+    """Bounds of the leaves of random trees, with random multipliers, at the points of these leaves."""
+    kinds: Counter[int] = Counter()
+    for seed in range(200, 224):
+        for question in questions(seed):
+            if question.networks[0].activations:
+                kinds[len(question.networks)] += cases_compared(CHECKER, question, seed)
+    assert min(kinds[1], kinds[2]) >= 10_000

@@ -102,7 +102,8 @@ def _print_more(report: BundleReport, semantics: str | None) -> None:
         print(f"signed by the key {report.signed_by[:16]}")
     for name, tried in (("exact rational arithmetic", report.exact), (semantics, report.beyond)):
         if tried is not None:
-            print(f"proved in {name}: {sum(not why for _, why in tried)} of {count(len(tried), 'claim')} tried")
+            scope = "" if name == semantics else ", for exact numbers (semantics real)"
+            print(f"proved in {name}: {sum(not why for _, why in tried)} of {count(len(tried), 'claim')} tried{scope}")
             for reason in sorted({why for _, why in tried if why} if name != semantics else ()):
                 print(f"  not shown: {count(sum(why == reason for _, why in tried), 'claim')}, {visible(reason)}")
 
