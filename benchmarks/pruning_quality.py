@@ -2,9 +2,10 @@
 
 Every row is one network, seed, sparsity and method, measured on inputs that nothing was developed or trained on. Rows
 are written as they come (JSON lines in the cache folder) and reused by the next run with the same code, so that a long
-run can be stopped; the table and the JSON hold what is there. With a seed, a network of that recipe is trained and
-pruned; the recorded networks are only pruned with another seed. Rows of older code count with --any-code, and --repeat
-makes some of them again, drawn at random, to see whether today's code gives the very same networks.
+run can be stopped; the table and the JSON hold what is there. Rows that stand in the repository (--measured) count
+like those of the cache. With a seed, a network of that recipe is trained and pruned; the recorded networks are only
+pruned with another seed, and by methods that draw nothing only once. Rows of older code count with --any-code, and
+--repeat makes some of them again, drawn at random, to see whether today's code gives the very same networks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from pruning_networks import RECIPES, Subject, load_subject
 from pruning_peers import NUM_REAL_INPUTS, torch_pruning, with_real_inputs
-from quality_measures import Flags, clopper_pearson, kept, measure
+from quality_measures import Flags, Kept, clopper_pearson, kept, measure
 from surroundings import code_digest, data_folder, describe, surroundings
 
 from paoding_verify.errors import ConfigError
@@ -50,6 +51,9 @@ SEEDLESS = (
 WITHIN = ("paoding_verify.pruning.", "paoding_verify.anchors", "paoding_verify.generators")
 """Modules whose change makes the rows of the methods that import them old."""
 MEASURED_BY = ("quality_measures", "pruning_networks")
+
+MEASURED = HERE / "measured/pruning_quality.jsonl"
+_COUNTS = tuple(Kept.__dataclass_fields__)
 
 Row = dict[str, Any]
 
@@ -128,12 +132,9 @@ def measured(job: Job, originals: Originals) -> Row:
         return row | {"failed": str(error)}
     row |= {"elapsed_s": time.perf_counter() - start, "cpu_s": time.process_time() - start_cpu}
     row |= {"num_units_left": pruned.num_units, "sha256": canonical_digest(pruned)}
+    row |= {"original_sha256": canonical_digest(subject.network)}
     after = measure(pruned, *subject.held_out, RECIPES[job.network].settings(job.images))
-    measures = {
-        name: {**vars(k), "ratio": k.ratio, "share": k.share, "share_interval": k.interval,
-               "accuracy_interval": clopper_pearson(k.after, k.total)}
-        for name, k in kept(before, after).items()
-    }  # fmt: skip
+    measures = {name: vars(k) for name, k in kept(before, after).items()}
     where = surroundings()
     return row | {"measures": measures, "machine": where["machine"], "versions": where["versions"]}
 
@@ -141,7 +142,7 @@ def measured(job: Job, originals: Originals) -> Row:
 def rows_of(options: argparse.Namespace, data: Path) -> list[Row]:
     """The rows of all jobs, from the cache or measured now until the time is up."""
     versions, store = {method: version(method) for method in options.methods}, options.cache / "pruning_quality.jsonl"
-    known = [json.loads(line) for line in store.read_text().splitlines()] if store.is_file() else []
+    known = _stored(options.measured) + _stored(store)
     known = [row for row in known if row["code"] == versions.get(row["method"]) or options.any_code]
     originals, rows, started = Originals(data, options.cache), [], time.perf_counter()
     options.cache.mkdir(parents=True, exist_ok=True)
@@ -155,7 +156,41 @@ def rows_of(options: argparse.Namespace, data: Path) -> list[Row]:
             print(f"{job}: {_brief(found)}", file=sys.stderr)
         if found is not None:
             rows.append(found)
+    _refuse_mixed(rows)
     return rows
+
+
+def _stored(path: Path) -> list[Row]:
+    """Rows of a file, if it is there."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    for row in rows:
+        row["measures"] = {name: {k: m[k] for k in _COUNTS} for name, m in row["measures"].items()}
+    return rows
+
+
+def _refuse_mixed(rows: Iterable[Row]) -> None:
+    """Raises: SystemExit if rows of one seed began with different networks: training differs between machines."""
+    digests: dict[tuple[str, int], str] = {}
+    for row in rows:
+        if "original_sha256" in row:
+            first = digests.setdefault((row["network"], row["seed"]), row["original_sha256"])
+            if first != row["original_sha256"]:
+                raise SystemExit(
+                    f"rows of {row['network']}, seed {row['seed']}, began with different networks: measure them anew, "
+                    "with --measured naming no file and an empty --cache"
+                )
+
+
+def _derived(row: Row) -> Row:
+    """The row with shares and intervals, for readers."""
+    if "failed" in row:
+        return row
+    found = {name: Kept(**m) for name, m in row["measures"].items()}
+    return row | {"measures": {
+        name: {**vars(k), "ratio": k.ratio, "share": k.share, "share_interval": k.interval,
+               "accuracy_interval": clopper_pearson(k.after, k.total)}
+        for name, k in found.items()
+    }}  # fmt: skip
 
 
 def repeated(rows: Sequence[Row], count: int, data: Path, cache: Path) -> dict[str, int]:
@@ -180,7 +215,8 @@ def _origin(row: Row) -> str:
 def _brief(row: Row) -> str:
     if "failed" in row:
         return f"failed: {row['failed']}"
-    return ", ".join(f"{name} {m['ratio']:.3f}" for name, m in row["measures"].items()) + f", {row['cpu_s']:.1f} s"
+    ratios = ", ".join(f"{name} {Kept(**m).ratio:.3f}" for name, m in row["measures"].items())
+    return f"{ratios}, {row['cpu_s']:.1f} s"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -223,7 +259,7 @@ def _head(rows: Sequence[Row]) -> str:
 def _line(method: str, rows: Sequence[Row]) -> str:
     cells = []
     for name, first in rows[0]["measures"].items():
-        ratios = [row["measures"][name]["ratio"] for row in rows]
+        ratios = [Kept(**row["measures"][name]).ratio for row in rows]
         mean = np.mean([row["measures"][name]["after"] for row in rows])
         spread = f"{np.mean(ratios):.3f} [{min(ratios):.2f}, {max(ratios):.2f}]"
         cells.append(_share(mean, first["total"]).center(_WIDTH // 2) + spread.center(_WIDTH // 2))
@@ -256,6 +292,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=0, help="rows of older code to make again and compare")
     parser.add_argument("--quick", action="store_true", help="one small network, one seed, 40 inputs: does it run?")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="trained networks and finished rows")
+    parser.add_argument("--measured", type=Path, default=MEASURED, help="rows to begin with")
+    parser.add_argument("--store-measured", action="store_true", help="write the rows of the table there as well")
     parser.add_argument("--json", type=Path, default=HERE / "results/pruning_quality.json")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -276,8 +314,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = sum(1 for _ in jobs(options))
     summary = {"rows": len(rows), "rows_wanted": wanted, **repeated(rows, options.repeat, data, options.cache)}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    settings = {name: value for name, value in vars(options).items() if name not in ("cache", "json")}
-    options.json.write_text(json.dumps({**where, "settings": settings, **summary, "results": rows}, indent=1) + "\n")
+    settings = {name: value for name, value in vars(options).items() if name not in ("cache", "json", "measured")}
+    results = [_derived(row) for row in rows]
+    options.json.write_text(json.dumps({**where, "settings": settings, **summary, "results": results}, indent=1) + "\n")
+    if options.store_measured:
+        options.measured.parent.mkdir(parents=True, exist_ok=True)
+        options.measured.write_text("".join(f"{json.dumps(row)}\n" for row in rows if "failed" not in row))
     print(describe(where))
     for machine, number in Counter(_origin(row) for row in rows if "failed" not in row).items():
         print(f"{number} rows measured on {machine}")
