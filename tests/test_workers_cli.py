@@ -160,6 +160,8 @@ def test_options_of_a_run_are_no_part_of_its_record() -> None:
         "--executor=dask://h:1",
         "--memory-limit",
         "4000",
+        "--q",
+        "--json",
     ]
     assert without_run_options([*given, "-o", "jobs"]) == ["audit", "a.onnx", "--eps", "0.1", "-o", "jobs"]
 

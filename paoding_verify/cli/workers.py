@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RUN_OPTIONS", "add_memory_limit", "add_workers", "limit_this_process", "without_run_options", "workers"]
 
-RUN_OPTIONS = {"resume": 0, "jobs": 1, "executor": 1, "memory_limit": 1}
+RUN_OPTIONS = {"resume": 0, "jobs": 1, "executor": 1, "memory_limit": 1, "quiet": 0, "json": 0}
 """Options that say how a result comes about and not what it is, and how many words follow them."""
 LEAST_MB = 1024
 """Less memory does not hold the libraries themselves."""
@@ -84,7 +84,7 @@ def without_run_options(arguments: list[str]) -> list[str]:
     kept, skip = [], 0
     for argument in arguments:
         name, equals, _ = argument.partition("=")
-        known = [option for option in RUN_OPTIONS if len(name) > 3 and f"--{option}".replace("_", "-").startswith(name)]
+        known = [option for option in RUN_OPTIONS if len(name) > 2 and f"--{option}".replace("_", "-").startswith(name)]
         if skip:
             skip -= 1
         elif known:
