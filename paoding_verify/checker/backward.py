@@ -150,10 +150,11 @@ def hinted(tables: Sequence[Slopes], step: Step, default: Array, regions: Indice
     """The certificate's numbers for some rows, `default` where it has none. Shapes: (P, *shape) -> same."""
     start, numbers = origin
     found = default.reshape(len(default), -1).copy()
-    for region in np.unique(regions):
-        table = tables[region].get((start, step.number))
+    here = {region: tables[region].get((start, step.number)) for region in np.unique(regions).tolist()}
+    which = np.array([id(here[region]) for region in regions.tolist()])
+    for table in {id(each): each for each in here.values()}.values():  # regions that share a table go together
         if table is not None:
-            mine = np.flatnonzero(regions == region)
+            mine = np.flatnonzero(which == id(table))
             entries = table[numbers[mine] if len(table) > 1 else np.zeros_like(mine)]
             place = np.ix_(mine, np.arange(table.shape[1]) if step.kept is None else step.kept)
             found[place] = np.where(entries == NO_HINT, found[place], entries / SCALE)

@@ -21,7 +21,7 @@ Source: Wang et al., arXiv 2103.06624 (the multipliers).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,10 +31,10 @@ from paoding_verify.checker.backward import Indices, Pass, State, take_back
 from paoding_verify.checker.crown import CHUNK_NUMBERS, bound_rows, enclose
 from paoding_verify.checker.differential import Twins, pair_state
 from paoding_verify.checker.intervals import Enclosure, enclose_activation
-from paoding_verify.checker.program import Program, num_units, single_program
+from paoding_verify.checker.program import Program, check_slopes, num_units, single_program
 from paoding_verify.checker.relax import Lines
 from paoding_verify.errors import InputError
-from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree
+from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree, Slopes
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, LeakyRelu, Network, Relu
 
@@ -59,6 +59,10 @@ class Leaf:
     """(node, unit, sign), from the root down."""
     multipliers: Array
     """One for each condition, at least 0."""
+    slopes: Slopes = field(default_factory=dict)
+    """For its row, tables of one row; beside those of the certificate."""
+    shares: Slopes = field(default_factory=dict)
+    """Likewise."""
 
 
 def margin_by_cases(
@@ -109,23 +113,36 @@ def cases(tree: ReluTree) -> Iterator[Leaf]:
     if not (np.isfinite(scales) & (scales >= 0)).all():
         raise InputError("a tree of ReLU splits has a multiplier that is negative or not finite")
     values = tree.multipliers.astype(np.float64) @ np.array([256.0, 1.0]) / 65535.0
-    pending: list[tuple[tuple[int, int, int], ...]] = [()]
+    turns = {entry: _turn(tree, row) for row, entry in enumerate(tree.turns)}
+    pending: list[tuple[tuple[tuple[int, int, int], ...], tuple[Slopes, Slopes]]] = [((), ({}, {}))]
     used = leaf = 0
-    for node, unit in zip(tree.nodes, tree.units, strict=True):
+    for entry, (node, unit) in enumerate(zip(tree.nodes, tree.units, strict=True)):
         if not pending:
             raise InputError("a tree of ReLU splits goes on after its last leaf")
-        path = pending.pop()
+        path, lines = pending.pop()
+        lines = turns.get(entry, lines)
         if node != LEAF:
             if len(path) >= MAX_DEPTH:
                 raise InputError(f"a tree of ReLU splits is more than {MAX_DEPTH} levels deep")
-            pending += [(*path, (node, unit, 1)), (*path, (node, unit, -1))]
+            pending += [((*path, (node, unit, 1)), lines), ((*path, (node, unit, -1)), lines)]
             continue
         if leaf >= len(scales) or used + len(path) > min(len(values), MAX_CONDITIONS):
             raise InputError("a tree of ReLU splits has fewer multipliers than conditions, or too many of both")
-        yield Leaf(unit, path, values[used : used + len(path)] * scales[leaf])
+        yield Leaf(unit, path, values[used : used + len(path)] * scales[leaf], *lines)
         used, leaf = used + len(path), leaf + 1
     if pending or leaf != len(scales) or used != len(values):
         raise InputError("a tree of ReLU splits ends before its last leaf, or its multipliers do not fit")
+
+
+def _turn(tree: ReluTree, row: int) -> tuple[Slopes, Slopes]:
+    """One row of the tree's slopes and shares. Raises: InputError if a table has too few rows."""
+    if any(len(table) not in (1, len(tree.turns)) for each in (tree.slopes, tree.shares) for table in each.values()):
+        raise InputError("a tree of ReLU splits has tables of slopes or shares that do not fit its turns")
+    slopes, shares = (
+        {key: table[row : row + 1] if len(table) > 1 else table for key, table in each.items()}
+        for each in (tree.slopes, tree.shares)
+    )
+    return slopes, shares
 
 
 def _checked(tree: ReluTree, prop: Property, program: Program) -> list[Leaf]:
@@ -133,6 +150,8 @@ def _checked(tree: ReluTree, prop: Property, program: Program) -> list[Leaf]:
     if not 0 <= tree.clause < len(prop.clauses):
         raise InputError(f"the certificate has a tree for clause {tree.clause} of {len(prop.clauses)}")
     steps = {step.number: step for step in program.steps}
+    for each in (tree.slopes, tree.shares):
+        check_slopes(program, each, len(tree.turns))
     leaves = list(cases(tree))
     if any(leaf.row not in prop.clauses[tree.clause] for leaf in leaves):
         raise InputError("a leaf of the certificate proves a row that is not in the clause of its tree")
@@ -160,11 +179,26 @@ def bound_leaves(state: State, leaves: Sequence[Leaf], prop: Property, semantics
 
 def _bound_some(state: State, leaves: Sequence[Leaf], prop: Property, semantics: str) -> Array:
     part, credit, empty = narrowed(state, leaves, semantics)
+    part = replace(
+        part,
+        slopes=_beside(part.slopes, [leaf.slopes for leaf in leaves]),
+        shares=_beside(part.shares, [leaf.shares for leaf in leaves]),
+    )
     numbers = np.array([leaf.row for leaf in leaves], dtype=np.intp)
     found = _bounds(replace(part, coupling=None), prop, numbers, credit)
     if part.coupling is not None:
         found = np.maximum(found, _bounds(part, prop, numbers, credit))
     return np.where(empty, np.inf, found)
+
+
+def _beside(tables: Sequence[Slopes] | None, own: Sequence[Slopes]) -> Sequence[Slopes] | None:
+    """Each leaf's own tables, or else the certificate's. Leaves that have the same tables get the same objects."""
+    if not any(own):
+        return tables
+    known: dict[int, Slopes] = {}
+    for each, general in zip(own, tables or [{}] * len(own), strict=True):
+        known.setdefault(id(each), {**general, **each})
+    return [known[id(each)] for each in own]
 
 
 def _bounds(state: State, prop: Property, numbers: Indices, credit: dict[int, Array]) -> Array:

@@ -50,6 +50,9 @@ class ReluTree:
     for v_j >= 0, v_j being what the node reads; or a leaf. For a pair, nodes of g are numbered after those of f.
     """
 
+    OMITS_DEFAULTS: ClassVar[bool] = True
+    """Trees without lines of their own say nothing of them."""
+
     clause: int
     """Number of the clause."""
     nodes: tuple[int, ...]
@@ -61,6 +64,13 @@ class ReluTree:
     multipliers: npt.NDArray[np.uint8]
     """(sum of the leaves' depths, 2), leaf by leaf, from the root down: (256 high + low) / 65535 * scale is the
     Lagrange multiplier of a sign condition; any is valid. Source: Wang et al., arXiv 2103.06624."""
+    turns: tuple[int, ...] = ()
+    """Numbers of entries, for whose trees rows of `slopes` and `shares` are meant, in this order. The innermost counts;
+    elsewhere the certificate's own do."""
+    slopes: Slopes = field(default_factory=dict)
+    """As those of a certificate for the property's rows, shape (turns or 1, units)."""
+    shares: Slopes = field(default_factory=dict)
+    """Likewise."""
 
 
 @dataclass(frozen=True, eq=False)
