@@ -23,10 +23,13 @@ class Ascent:
     """Moves tensors uphill, in place."""
 
     def __init__(
-        self, values: Sequence[torch.Tensor], *, rate: float, steps: int, most: float = torch.inf
+        self, values: Sequence[torch.Tensor], *, rate: float, steps: int, most: float | Sequence[float] = torch.inf
     ) -> None:  # fmt: skip
-        """values: leaves that require gradients; they stay between 0 and `most`. rate: length of the first step."""
-        self._values, self._rate, self._most = list(values), rate, most
+        """values: leaves that require gradients; they stay between 0 and `most`, one number for all or for each. rate:
+        length of the first step.
+        """
+        self._values, self._rate = list(values), rate
+        self._most = [most] * len(self._values) if isinstance(most, (int, float)) else list(most)
         self._shrink = _LAST_RATE ** (1 / max(1, steps))
         self._first = [torch.zeros_like(x) for x in self._values]
         self._second = [torch.zeros_like(x) for x in self._values]
@@ -38,9 +41,11 @@ class Ascent:
         self._taken += 1
         rate = self._rate * self._shrink ** (self._taken - 1) / (1 - _FIRST**self._taken)
         with torch.no_grad():
-            for x, gradient, first, second in zip(self._values, gradients, self._first, self._second, strict=True):
+            for x, gradient, first, second, most in zip(
+                self._values, gradients, self._first, self._second, self._most, strict=True
+            ):
                 if gradient is not None:
                     first.lerp_(gradient, 1 - _FIRST)
                     second.lerp_(gradient * gradient, 1 - _SECOND)
                     x.addcdiv_(first, (second / (1 - _SECOND**self._taken)).sqrt() + _TINY, value=rate)
-                    x.clamp_(0.0, self._most)
+                    x.clamp_(0.0, most)

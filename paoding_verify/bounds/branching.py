@@ -15,10 +15,9 @@ import numpy as np
 import torch
 
 from paoding_verify.attack import attack
-from paoding_verify.bounds.ascent import Ascent
 from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Lines
 from paoding_verify.bounds.case_duals import best_multipliers
-from paoding_verify.bounds.case_lines import as_tables, improve_lines
+from paoding_verify.bounds.case_lines import Question, as_tables, improve
 from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree
 from paoding_verify.checker.backward import State
 from paoding_verify.evidence.certificate import ReluTree, Slopes
@@ -34,8 +33,8 @@ _STEPS = 12
 """Steps of Adam on the multipliers of a batch."""
 _ROOT_STEPS = 40
 """Steps of Adam on the slopes of the whole region."""
-_RATE = 0.1
-"""Of Adam, in units of slopes or of the largest coefficient of a layer."""
+_TURN = 4
+"""Levels of a tree after which cases get lines of their own, if multipliers alone do not decide them."""
 _ROWS = 2
 """Rows of a clause that are tried in a case."""
 _ROOT_ROWS = 4
@@ -91,7 +90,8 @@ class _Search:
         self._networks, self._b, self._prop = networks, bounder, prop
         self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
         self._lines = Lines()
-        """Of every row on the whole region."""
+        """Of every row on the whole region, then those of some cases."""
+        self._num_lines = len(self._rows)
         self._batches = 0
 
     def run(self, max_leaves: int, deadline: float) -> CaseOutcome:
@@ -104,35 +104,42 @@ class _Search:
                 return self._with_trees(outcome, roots, f"ReLU splitting reached {outcome.num_leaves} cases")
             pending.sort(key=lambda case: case.bound, reverse=True)
             pending, batch = pending[:-_BATCH], pending[-_BATCH:]
-            found = self._bound(batch)
-            undecided = [n for n, case in enumerate(batch) if not _positive(case.bound)]
+            self._bound(batch)
+            undecided = [case for case in batch if not _positive(case.bound)]
             if not undecided:
                 continue
-            margin, point = self._look(found.inputs[undecided])
+            found = self._scored(undecided)
+            margin, point = self._look(found.inputs)
             outcome = replace(outcome, attack=min(outcome.attack, margin))
             if margin <= 0:
                 return replace(outcome, point=point)
-            fixed, open_cases = self._sorted_by_units(batch, undecided, found)
+            fixed, open_cases = self._sorted_by_units(undecided, found)
             if not all(self._solve(case) for case in fixed):
                 return self._with_trees(outcome, roots, "ReLU splitting has no unit left to split")
             pending += fixed
             if open_cases:
                 scores = {k: s[open_cases] for k, s in found.scores.items()}
-                pending += self._split([batch[n] for n in open_cases], scores)
+                pending += self._split([undecided[n] for n in open_cases], scores)
             outcome = replace(outcome, num_leaves=outcome.num_leaves + len(open_cases))
         return self._with_trees(replace(outcome, decided=True), roots)
 
     def _with_trees(self, outcome: CaseOutcome, roots: Sequence[Case], limit: str = "") -> CaseOutcome:
-        trees = tuple(as_tree(root, self._b.program) for root in roots)
-        slopes, shares = as_tables(self._lines, self._b.program)
-        return replace(outcome, trees=trees, slopes=slopes, shares=shares, limit=limit)
+        count, trees = len(self._rows), []
+        for root in roots:
+            tree, numbers = as_tree(root, self._b.program, count)
+            if numbers:
+                slopes, shares = as_tables(self._lines.of(torch.tensor(numbers)), self._b)
+                tree = replace(tree, slopes=slopes, shares=shares)
+            trees.append(tree)
+        slopes, shares = as_tables(self._lines.of(torch.arange(count)), self._b)
+        return replace(outcome, trees=tuple(trees), slopes=slopes, shares=shares, limit=limit)
 
     def _solve(self, case: Case) -> bool:
         """Gives a case in which everything is linear its best multipliers; False if it had them already."""
         count = len(case.conditions)
         if case.solved or not count:
             return False
-        question = self._question([case.conditions] * (count + 1), torch.tensor([case.rows[0]] * (count + 1)))
+        question = self._question([(case.conditions, case.rows[0], case.lines[0])] * (count + 1))
         with torch.no_grad():
             found = question.bound(torch.cat([torch.zeros(1, count), torch.eye(count)]).to(torch.float64))
         box = [self._b.state.values[0].lower.reshape(-1), self._b.state.values[0].upper.reshape(-1)]
@@ -142,18 +149,16 @@ class _Search:
         return True
 
     @staticmethod
-    def _sorted_by_units(
-        batch: Sequence[Case], undecided: list[int], found: CaseBounds
-    ) -> tuple[list[Case], list[int]]:
+    def _sorted_by_units(cases: Sequence[Case], found: CaseBounds) -> tuple[list[Case], list[int]]:
         """Cases in which no unit is left whose lines cost anything, and numbers of the others.
 
         If its best multipliers do not decide such a case, units count that are merely unstable.
         """
         if not found.scores:
-            return [batch[n] for n in undecided], []
+            return list(cases), []
         most = torch.stack([score.amax(1) for score in found.scores.values()]).amax(0)
-        split = [n for n in undecided if most[n] > (0.0 if batch[n].solved else _COST)]
-        return [batch[n] for n in undecided if n not in split], split
+        split = {n for n, case in enumerate(cases) if most[n] > (0.0 if case.solved else _COST)}
+        return [case for n, case in enumerate(cases) if n not in split], sorted(split)
 
     def _roots(self) -> list[Case]:
         """A case for every clause that is not positive on the whole region."""
@@ -167,7 +172,7 @@ class _Search:
             bounds[wanted] = self._improve(torch.tensor(wanted))
         best = self._best_rows(bounds, _ROWS)
         return [
-            Case(clause, rows, bound=float(bounds[rows[0]]))
+            Case(clause, rows, rows, bound=float(bounds[rows[0]]))
             for clause, rows in best.items()
             if not _positive(bounds[rows[0]])
         ]
@@ -182,58 +187,53 @@ class _Search:
 
     def _improve(self, numbers: torch.Tensor) -> Array:
         """Better lines of some rows on the whole region; their bounds. Shapes: (n,) -> (n,)."""
-        intervals = self._b.intervals(Places([()] * len(numbers), self._b.units), len(numbers))
-        best, lines = improve_lines(
-            self._b, self._rows[numbers], self._offsets[numbers], intervals, self._lines.of(numbers), steps=_ROOT_STEPS
-        )  # fmt: skip
-        for mine, better in ((self._lines.slopes, lines.slopes), (self._lines.shares, lines.shares)):
+        question = self._question([((), row, row) for row in numbers.tolist()])
+        found = improve(question, torch.zeros((len(numbers), 0)), steps=_ROOT_STEPS, turn=True)
+        for mine, better in ((self._lines.slopes, found.lines.slopes), (self._lines.shares, found.lines.shares)):
             for k, table in better.items():
                 mine[k][numbers] = table
-        return best.numpy()
+        return found.lower.numpy()
 
-    def _bound(self, cases: Sequence[Case]) -> CaseBounds:
-        """Sets bound, order of rows and multipliers of every case; returns the bounds of their best rows."""
-        owner = [n for n, case in enumerate(cases) for _ in case.rows]
-        numbers = torch.tensor([row for case in cases for row in case.rows])
-        question = self._question([cases[n].conditions for n in owner], numbers)
-        betas = self._optimise(question, question.places.table([cases[n].betas for n in owner]))
-        scales = torch.cat([betas, torch.zeros((len(betas), 1))], 1).amax(1, keepdim=True)
-        betas = torch.round(betas / scales.clamp(min=1e-300) * 65535) * (scales / 65535.0)
+    def _bound(self, cases: Sequence[Case]) -> None:
+        """Sets bound, order of rows, multipliers and lines of every case."""
+        self._optimise(cases, turn=False)
+        turning = [case for case in cases if case.conditions and len(case.conditions) % _TURN == 0]
+        if left := [case for case in turning if not _positive(case.bound)]:
+            self._optimise(left, turn=True)
+
+    def _optimise(self, cases: Sequence[Case], *, turn: bool) -> None:
+        """Better multipliers for all rows of some cases, and lines of their own if these may turn."""
+        entries = [(case.conditions, *each) for case in cases for each in zip(case.rows, case.lines, strict=True)]
+        question = self._question(entries)
+        start = question.places.table([case.betas for case in cases for _ in case.rows])
+        found = improve(question, start, steps=_STEPS, turn=turn)
+        scales = torch.cat([found.betas, torch.zeros((len(entries), 1))], 1).amax(1, keepdim=True)
+        betas = torch.round(found.betas / scales.clamp(min=1e-300) * 65535) * (scales / 65535.0)
         with torch.no_grad():
-            found = question.bound(betas, scored=True)
-        best = []
-        for n, case in enumerate(cases):
-            mine = sorted([m for m, k in enumerate(owner) if k == n], key=lambda m: float(found.lower[m]), reverse=True)
-            case.rows = tuple(int(numbers[m]) for m in mine)
-            case.bound, case.scale = float(found.lower[mine[0]]), float(scales[mine[0]])
-            case.betas = betas[mine[0], : len(case.conditions)].numpy()
-            best.append(mine[0])
-        scores = {k: s[best] for k, s in found.scores.items()}
-        return CaseBounds(found.lower[best], scores, found.inputs[best], {})
+            lower = question.bound(betas, found.lines).lower.tolist()
+        numbers = [entry[2] for entry in entries]
+        if turn:
+            numbers = list(range(self._num_lines, self._num_lines + len(entries)))
+            self._lines, self._num_lines = self._lines.with_more(found.lines), self._num_lines + len(entries)
+        first = 0
+        for case in cases:
+            order = sorted(range(first, first + len(case.rows)), key=lambda m: lower[m], reverse=True)
+            first, best = first + len(case.rows), order[0]
+            case.rows, case.lines = tuple(entries[m][1] for m in order), tuple(numbers[m] for m in order)
+            case.bound, case.scale = lower[best], float(scales[best])
+            case.betas = betas[best, : len(case.conditions)].numpy()
 
-    def _question(self, conditions: Sequence[Conditions], numbers: torch.Tensor) -> _Question:
-        """One row on each of some cases. Shapes: numbers (n,)."""
-        return _Question(self, Places(conditions, self._b.units), numbers)
+    def _question(self, entries: Sequence[tuple[Conditions, int, int]]) -> Question:
+        """About cases, each with a row and the number of its lines."""
+        places = Places([conditions for conditions, _, _ in entries], self._b.units)
+        rows, lines = (torch.tensor([entry[k] for entry in entries]) for k in (1, 2))
+        return Question(self._b, self._rows[rows], self._offsets[rows], places, self._lines.of(lines))
 
-    def _optimise(self, question: _Question, start: torch.Tensor) -> torch.Tensor:
-        """Multipliers that make bounds large. Shapes: (n, depth) -> (n, depth)."""
-        if not start.shape[1]:
-            return start
+    def _scored(self, cases: Sequence[Case]) -> CaseBounds:
+        """The bounds of the best row of each case, with what units cost."""
+        question = self._question([(case.conditions, case.rows[0], case.lines[0]) for case in cases])
         with torch.no_grad():
-            found = question.bound(start)
-        best, best_betas = found.lower, start
-        scale = question.places.scales(found.weights).clamp(min=1e-9)
-        x = (start / scale).requires_grad_()
-        ascent = Ascent([x], rate=_RATE, steps=_STEPS)
-        for _ in range(_STEPS):
-            bounds = question.bound(x * scale).lower
-            better = bounds.detach() > best
-            best = torch.where(better, bounds.detach(), best)
-            best_betas = torch.where(better[:, None], (x * scale).detach(), best_betas)
-            if bool((best > 1e-6).all()):
-                break
-            ascent.step(bounds.sum())
-        return best_betas
+            return question.bound(question.places.table([case.betas for case in cases]), scored=True)
 
     def _split(self, cases: Sequence[Case], scores: dict[int, torch.Tensor]) -> list[Case]:
         """Splits every case where the bounds of its halves are best."""
@@ -262,8 +262,9 @@ class _Search:
         gains: list[float] = []
         for start in range(0, len(trials), _BATCH):
             part = [(case, unit, sign) for case, unit in trials[start : start + _BATCH] for sign in (-1, 1)]
-            numbers = torch.tensor([case.rows[0] for case, _, _ in part])
-            question = self._question([(*case.conditions, (*unit, sign)) for case, unit, sign in part], numbers)
+            question = self._question(
+                [((*case.conditions, (*unit, sign)), case.rows[0], case.lines[0]) for case, unit, sign in part]
+            )
             with torch.no_grad():
                 found = question.bound(question.places.table([case.betas for case, _, _ in part])).lower
             gains += found.reshape(-1, 2).clamp(max=0).sum(1).tolist()
@@ -289,21 +290,6 @@ class _Search:
             if found.margin.min() < margin:
                 margin, point = float(found.margin.min()), found.points[int(found.margin.argmin())]
         return margin, point
-
-
-class _Question:
-    """Bounds of one row on each of n cases, as a function of the multipliers."""
-
-    def __init__(self, search: _Search, places: Places, numbers: torch.Tensor) -> None:
-        self.places, self._bounder = places, search._b
-        self._rows, self._offsets = search._rows[numbers], search._offsets[numbers]
-        self._intervals = search._b.intervals(places, len(numbers))
-        self._lines = search._lines.of(numbers)
-
-    def bound(self, betas: torch.Tensor, *, scored: bool = False) -> CaseBounds:
-        """Shapes: (n, depth)."""
-        credit = self.places.spread(betas)
-        return self._bounder.bound(self._rows, self._offsets, self._intervals, credit, self._lines, scored=scored)
 
 
 def _positive(bound: float) -> bool:

@@ -8,6 +8,7 @@ Source: Wang et al., arXiv 2103.06624.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -77,6 +78,14 @@ class Lines:
     def of(self, numbers: torch.Tensor) -> Lines:
         """The lines of some rows or cases."""
         slopes, shares = ({k: x[numbers] for k, x in each.items()} for each in (self.slopes, self.shares))
+        return Lines(slopes, shares)
+
+    def with_more(self, other: Lines) -> Lines:
+        """These lines, then the others."""
+        slopes, shares = (
+            {k: torch.cat([x, theirs[k]]) for k, x in mine.items()}
+            for mine, theirs in ((self.slopes, other.slopes), (self.shares, other.shares))
+        )
         return Lines(slopes, shares)
 
 
@@ -150,6 +159,13 @@ class CaseBounder:
             {k: Rectifier(ends, _leak(self, k)) for k, ends in z.items()},
             {g: Coupling(z[self.program.twins[g + 1] - 1], z[g], d) for g, d in differences.items()},
         )
+
+    @cached_property
+    def choices(self) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+        """Where slopes, and where shares, make a difference on the region or on any case of it. Shapes: (units,)."""
+        root = self.intervals(Places([()], self.units), 1)
+        slopes = {k: lines.unstable[0] for k, lines in root.rectifiers.items()}
+        return slopes, {g: coupling.free[0] for g, coupling in root.couplings.items()}
 
     def default_lines(self, intervals: Intervals) -> Lines:
         """Lower slopes that leave the smaller triangle; differences where their lines are closer together."""

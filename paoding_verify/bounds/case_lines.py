@@ -1,56 +1,109 @@
-"""The lines that make bounds on a whole region large: lower slopes, and shares of twin units bounded as a difference.
+"""The lines that make bounds on cases large: lower slopes, and shares of twin units bounded as a difference.
 
 Every number in [0, 1] is valid, so what is found needs no trust. It is held to 1 / SCALE, as certificates hold it.
-Source: Xu et al., arXiv 2011.13824 (optimised slopes); shares are optimised in the same way.
+Source: Xu et al., arXiv 2011.13824 (optimised slopes), Wang et al., arXiv 2103.06624 (together with multipliers);
+shares are optimised in the same way.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from paoding_verify.bounds.ascent import Ascent
-from paoding_verify.bounds.case_bounds import CaseBounder, Intervals, Lines
-from paoding_verify.checker.program import Program
-from paoding_verify.evidence.certificate import SCALE, Slopes
+from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Intervals, Lines
+from paoding_verify.bounds.case_tree import Places
+from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
 
-__all__ = ["as_tables", "improve_lines"]
+__all__ = ["Found", "Question", "as_tables", "improve"]
 
 _RATE = 0.1
-"""Of Adam."""
+"""Of Adam, in units of slopes or of the largest coefficient of a layer."""
+_ENOUGH = 1e-6
+"""Bounds are not improved beyond this."""
 
 
-def improve_lines(
-    bounder: CaseBounder, rows: torch.Tensor, offsets: torch.Tensor, intervals: Intervals, start: Lines, *, steps: int
-) -> tuple[torch.Tensor, Lines]:
-    """Lower bounds of rows on the whole region, never below those of `start`, and their lines, after steps of Adam.
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Bounds of one row on each of n cases, as a function of multipliers and lines."""
 
-    Shapes: rows (n, outputs of all networks), offsets (n,); intervals and lines: n times the region -> (n,).
+    bounder: CaseBounder
+    rows: torch.Tensor
+    """(n, outputs of all networks)"""
+    offsets: torch.Tensor
+    """(n,)"""
+    places: Places
+    lines: Lines
+    """To begin with."""
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """What is known on the cases."""
+        return self.bounder.intervals(self.places, len(self.rows))
+
+    def bound(self, betas: torch.Tensor, lines: Lines | None = None, *, scored: bool = False) -> CaseBounds:
+        """Shapes: betas (n, depth)."""
+        credit = self.places.spread(betas)
+        return self.bounder.bound(
+            self.rows, self.offsets, self.intervals, credit, lines or self.lines, scored=scored
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best that an ascent has seen, case by case."""
+
+    lower: torch.Tensor
+    """(n,)"""
+    betas: torch.Tensor
+    """(n, depth)"""
+    lines: Lines
+
+
+def improve(question: Question, betas: torch.Tensor, *, steps: int, turn: bool) -> Found:
+    """Multipliers that make bounds large, and lines if they may `turn`; never worse than those it starts from.
+
+    Ends early where every bound is positive. Shapes: (n, depth).
     """
-    best = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
-    found = Lines(*({k: x.clone() for k, x in each.items()} for each in (start.slopes, start.shares)))
-    slopes, shares = ({k: x.clone().requires_grad_() for k, x in each.items()} for each in (start.slopes, start.shares))
-    ascent = Ascent([*slopes.values(), *shares.values()], rate=_RATE, steps=steps, most=1.0)
-    for _ in range(steps + 1):
-        lower = bounder.bound(rows, offsets, intervals, {}, Lines(_through(slopes), _through(shares))).lower
+    with torch.no_grad():
+        start = question.bound(betas)
+    scale = question.places.scales(start.weights).clamp(min=1e-9)
+    best, best_betas = start.lower, betas
+    kept, moving = question.lines, Lines()
+    if turn:
+        kept = Lines(*({k: x.clone() for k, x in each.items()} for each in (kept.slopes, kept.shares)))
+        moving = Lines(
+            *({k: x.clone().requires_grad_() for k, x in each.items()} for each in (kept.slopes, kept.shares))
+        )
+    x = (betas / scale).requires_grad_()
+    free = [*moving.slopes.values(), *moving.shares.values()]
+    ascent = Ascent([x, *free], rate=_RATE, steps=steps, most=[torch.inf, *(1.0 for _ in free)])
+    for _ in range(steps + 1 if turn or betas.shape[1] else 0):
+        now = Lines(_through(moving.slopes), _through(moving.shares)) if turn else kept
+        lower = question.bound(x * scale, now).lower
         better = lower.detach() > best
         best = torch.where(better, lower.detach(), best)
-        for values, kept in ((slopes, found.slopes), (shares, found.shares)):
-            for k, x in values.items():
-                kept[k][better] = _rounded(x.detach()[better])
-        if not lower.requires_grad or bool((best > 1e-6).all()):
+        best_betas = torch.where(better[:, None], (x * scale).detach(), best_betas)
+        for values, mine in ((now.slopes, kept.slopes), (now.shares, kept.shares)) if turn else ():
+            for k, value in values.items():
+                mine[k][better] = value.detach()[better]
+        if not lower.requires_grad or bool((best > _ENOUGH).all()):
             break
         ascent.step(lower.sum())
-    return best, found
+    return Found(best, best_betas, kept)
 
 
-def as_tables(lines: Lines, program: Program) -> tuple[Slopes, Slopes]:
-    """Slopes and shares of a property's rows in the form of a certificate."""
-    result = []
-    for each in (lines.slopes, lines.shares):
+def as_tables(lines: Lines, bounder: CaseBounder) -> tuple[Slopes, Slopes]:
+    """Slopes and shares in the form of a certificate, where there is a choice. Shapes: (n, units) each."""
+    program, result = bounder.program, []
+    for each, choice in zip((lines.slopes, lines.shares), bounder.choices, strict=True):
         tables = {}
         for k, table in each.items():
             values, kept = np.rint(table.numpy() * SCALE).astype(np.uint8), program.steps[k].kept
+            values[:, ~choice[k].numpy()] = NO_HINT
             tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
         result.append(tables)
     return result[0], result[1]
@@ -58,9 +111,4 @@ def as_tables(lines: Lines, program: Program) -> tuple[Slopes, Slopes]:
 
 def _through(values: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
     """Rounded as in a certificate; the gradient passes straight through."""
-    return {k: x + (_rounded(x.detach()) - x.detach()) for k, x in values.items()}
-
-
-def _rounded(values: torch.Tensor) -> torch.Tensor:
-    """To multiples of 1 / SCALE."""
-    return torch.round(values * SCALE) / SCALE
+    return {k: x + (torch.round(x.detach() * SCALE) / SCALE - x.detach()) for k, x in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ class Case:
     clause: int
     rows: tuple[int, ...]
     """Rows of the clause that may be positive, the best first."""
+    lines: tuple[int, ...]
+    """Number of the lines that belong to each of them."""
     conditions: Conditions = ()
     betas: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """(conditions,) multipliers for the best row, multiples of scale / 65535 once the case is bounded."""
@@ -41,7 +44,7 @@ class Case:
         """Makes the two halves at a unit."""
         self.halves = tuple(
             Case(
-                self.clause, self.rows, (*self.conditions, (step, unit, sign)), np.append(self.betas, 0.0),
+                self.clause, self.rows, self.lines, (*self.conditions, (step, unit, sign)), np.append(self.betas, 0.0),
                 scale=self.scale, bound=self.bound,
             )
             for sign in (-1, 1)
@@ -49,21 +52,30 @@ class Case:
         return self.halves
 
 
-def as_tree(root: Case, program: Program) -> ReluTree:
-    """The form that certificates have, with nodes and units as the networks number them."""
+def as_tree(root: Case, program: Program, general: int) -> tuple[ReluTree, list[int]]:
+    """The form that certificates have, with nodes and units as the networks number them, and for each of its turns the
+    number of the lines that are meant; its tables are still empty. Lines before `general` need no turn.
+    """
     nodes: list[int] = []
     units: list[int] = []
     scales: list[float] = []
     multipliers = []
-    pending = [root]
+    turns: list[int] = []
+    numbers: list[int] = []
+    common = _common_lines(root)
+    pending: list[tuple[Case, int | None]] = [(root, general - 1)]
     while pending:
-        case = pending.pop()
+        case, above = pending.pop()
+        mine = common[id(case)]
+        if mine is not None and mine >= general and mine != above:
+            turns.append(len(nodes))
+            numbers.append(mine)
         if case.halves:
             number, unit, _ = case.halves[0].conditions[-1]
             step = program.steps[number]
             nodes.append(step.number)
             units.append(unit if step.kept is None else int(np.flatnonzero(step.kept == unit)[0]))
-            pending += reversed(case.halves)
+            pending += [(half, mine) for half in reversed(case.halves)]
         else:
             nodes.append(LEAF)
             units.append(case.rows[0])
@@ -71,7 +83,20 @@ def as_tree(root: Case, program: Program) -> ReluTree:
             multipliers.append(case.betas / max(case.scale, 1e-300) * 65535)
     steps = np.rint(np.concatenate(multipliers)).astype(np.int64)
     values = np.stack([steps // 256, steps % 256], axis=1).astype(np.uint8)
-    return ReluTree(root.clause, tuple(nodes), tuple(units), tuple(scales), values)
+    return ReluTree(root.clause, tuple(nodes), tuple(units), tuple(scales), values, tuple(turns)), numbers
+
+
+def _common_lines(root: Case) -> dict[int, int | None]:
+    """For every case (by id) the lines that all its leaves have; None: they have different ones."""
+    order, pending = [], [root]
+    while pending:
+        order.append(pending.pop())
+        pending += order[-1].halves
+    found: dict[int, int | None] = {}
+    for case in reversed(order):
+        below = {found[id(half)] for half in case.halves} or {case.lines[0]}
+        found[id(case)] = below.pop() if len(below) == 1 else None
+    return found
 
 
 class Places:
@@ -80,12 +105,15 @@ class Places:
     def __init__(self, cases: Sequence[Conditions], units: Mapping[int, int]) -> None:
         """units: step -> number of units of the steps that are split."""
         self._units, self._count = units, len(cases)
-        self.depth = max(map(len, cases), default=0)
-        found: dict[int, list[tuple[int, int, int, int]]] = {}
-        for n, case in enumerate(cases):
-            for level, (step, unit, sign) in enumerate(case):
-                found.setdefault(step, []).append((n, level, unit, sign))
-        self.by_step = {step: torch.tensor(entries).T for step, entries in found.items()}
+        lengths = np.array([len(case) for case in cases], dtype=np.intp)
+        self.depth = int(lengths.max(initial=0))
+        flat = np.fromiter(chain.from_iterable(chain.from_iterable(cases)), np.intp).reshape(-1, 3)
+        owner = np.repeat(np.arange(len(cases)), lengths)
+        level = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        entries = np.stack([owner, level, flat[:, 1], flat[:, 2]])
+        self.by_step = {
+            step: torch.as_tensor(entries[:, flat[:, 0] == step]) for step in np.unique(flat[:, 0]).tolist()
+        }
         """Step -> (4, entries): case, level, unit, sign."""
 
     def table(self, betas: Sequence[npt.NDArray[np.float64]]) -> torch.Tensor:

@@ -95,7 +95,7 @@ class Coupling:
         self.gap = gap = (upper_slope - lower_slope) * d.middle + upper_intercept - lower_intercept
         alone = ReluLines(f).gap(f) + ReluLines(g).gap(g)
         self.share = (gap < alone).to(gap.dtype)
-        self._free = (gap > 0) & (alone > 0)
+        self.free = (gap > 0) & (alone > 0)
 
     def split(
         self, a: torch.Tensor, b: torch.Tensor, share: torch.Tensor | None = None
@@ -105,7 +105,7 @@ class Coupling:
         The caller keeps a - k and b + k for the separate relaxations. share: (N, *units of g) in [0, 1], used where
         neither of the two is exact. Shapes: a and b (N or 1, R, *units of g).
         """
-        chosen = self.share if share is None else torch.where(self._free, share, self.share)
+        chosen = self.share if share is None else torch.where(self.free, share, self.share)
         opposite = (a * b < 0).to(a.dtype) * chosen[:, None]
         k = torch.sign(a) * torch.minimum(a.abs(), b.abs()) * opposite
         positive, negative = k.clamp(min=0), k.clamp(max=0)
