@@ -18,7 +18,7 @@ from paoding_verify.attack import attack
 from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Lines
 from paoding_verify.bounds.case_duals import best_multipliers
 from paoding_verify.bounds.case_lines import Question, as_tables, improve
-from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree
+from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree, pruned
 from paoding_verify.checker.backward import State
 from paoding_verify.evidence.certificate import ReluTree, Slopes
 from paoding_verify.evidence.property import Property
@@ -126,6 +126,8 @@ class _Search:
     def _with_trees(self, outcome: CaseOutcome, roots: Sequence[Case], limit: str = "") -> CaseOutcome:
         count, trees = len(self._rows), []
         for root in roots:
+            if limit:
+                pruned(root)
             tree, numbers = as_tree(root, self._b.program, count)
             if numbers:
                 slopes, shares = as_tables(self._lines.of(torch.tensor(numbers)), self._b)
@@ -172,7 +174,7 @@ class _Search:
             bounds[wanted] = self._improve(torch.tensor(wanted))
         best = self._best_rows(bounds, _ROWS)
         return [
-            Case(clause, rows, rows, bound=float(bounds[rows[0]]))
+            Case(clause, rows, rows, bound=float(bounds[rows[0]]), bounded=True)
             for clause, rows in best.items()
             if not _positive(bounds[rows[0]])
         ]
@@ -220,7 +222,7 @@ class _Search:
             order = sorted(range(first, first + len(case.rows)), key=lambda m: lower[m], reverse=True)
             first, best = first + len(case.rows), order[0]
             case.rows, case.lines = tuple(entries[m][1] for m in order), tuple(numbers[m] for m in order)
-            case.bound, case.scale = lower[best], float(scales[best])
+            case.bound, case.scale, case.bounded = lower[best], float(scales[best]), True
             case.betas = betas[best, : len(case.conditions)].numpy()
 
     def _question(self, entries: Sequence[tuple[Conditions, int, int]]) -> Question:

@@ -13,7 +13,7 @@ import torch
 from paoding_verify.checker.program import Program
 from paoding_verify.evidence.certificate import LEAF, ReluTree
 
-__all__ = ["Case", "Conditions", "Places", "as_tree"]
+__all__ = ["Case", "Conditions", "Places", "as_tree", "pruned"]
 
 Conditions = tuple[tuple[int, int, int], ...]
 """(step, unit in the shape of the step, sign), from the root down."""
@@ -35,6 +35,8 @@ class Case:
     """The largest of them."""
     bound: float = -np.inf
     """Of the best row; of the case it was cut from until it is bounded."""
+    bounded: bool = False
+    """Whether `bound` is its own."""
     solved: bool = False
     """Whether its multipliers are those of a linear program: no unit was left to split."""
     halves: tuple[Case, ...] = ()
@@ -50,6 +52,24 @@ class Case:
             for sign in (-1, 1)
         )  # fmt: skip
         return self.halves
+
+
+def pruned(root: Case) -> float:
+    """Undoes splits that do not pay: of cases that are no worse by themselves than the worst of what they were split
+    into, which may not have been bounded at all. Returns the bound of the whole tree.
+    """
+    order, pending = [], [root]
+    while pending:
+        order.append(pending.pop())
+        pending += order[-1].halves
+    values: dict[int, float] = {}
+    for case in reversed(order):
+        own = case.bound if case.bounded else -np.inf
+        below = min((values[id(half)] for half in case.halves), default=-np.inf)
+        if own >= below:
+            case.halves = ()
+        values[id(case)] = max(own, below)
+    return values[id(root)]
 
 
 def as_tree(root: Case, program: Program, general: int) -> tuple[ReluTree, list[int]]:
