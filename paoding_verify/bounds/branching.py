@@ -72,27 +72,35 @@ class CaseOutcome:
 
 
 def search_cases(
-    networks: Sequence[Network], state: State, prop: Property, *, max_leaves: int, limit_s: float
-) -> CaseOutcome:
+    networks: Sequence[Network], state: State, prop: Property, *, max_leaves: int, limit_s: float,
+    beyond: float | None = None,
+) -> CaseOutcome:  # fmt: skip
     """Splits until every clause has a tree of positive cases, a point breaks the property, or a limit is reached.
 
     state: what the checker knows of the networks on one region. Cases with the smallest bound are taken first, in
     batches. Points at which bounds are attained, and descents from them, are looked at on the way.
+    beyond: of a property that some maximum is less than the offset of every row: a point that breaks it does not end
+    the search, but raises the offsets to this multiple of the maximum that it shows.
     Raises: UnsupportedOpError for operations without bounds by cases (max pooling).
     """
-    return _Search(networks, CaseBounder(state), prop).run(max_leaves, time.monotonic() + limit_s)
+    return _Search(networks, CaseBounder(state), prop, beyond).run(max_leaves, time.monotonic() + limit_s)
 
 
 class _Search:
     """One search; grows trees from the clauses of one property."""
 
-    def __init__(self, networks: Sequence[Network], bounder: CaseBounder, prop: Property) -> None:
+    def __init__(
+        self, networks: Sequence[Network], bounder: CaseBounder, prop: Property, beyond: float | None = None
+    ) -> None:  # fmt: skip
         self._networks, self._b, self._prop = networks, bounder, prop
         self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
         self._lines = Lines()
         """Of every row on the whole region, then those of some cases."""
         self._num_lines = len(self._rows)
         self._batches = 0
+        self._beyond = beyond
+        self._raised = 0.0
+        """By how much offsets are larger than those that were asked for."""
 
     def run(self, max_leaves: int, deadline: float) -> CaseOutcome:
         roots = self._roots()
@@ -110,9 +118,11 @@ class _Search:
                 continue
             found = self._scored(undecided)
             margin, point = self._look(found.inputs)
-            outcome = replace(outcome, attack=min(outcome.attack, margin))
+            outcome = replace(outcome, attack=min(outcome.attack, margin - self._raised))
             if margin <= 0:
-                return replace(outcome, point=point)
+                if self._beyond is None:
+                    return replace(outcome, point=point)
+                self._raise(roots, margin)
             fixed, open_cases = self._sorted_by_units(undecided, found)
             if not all(self._solve(case) for case in fixed):
                 return self._with_trees(outcome, roots, "ReLU splitting has no unit left to split")
@@ -135,6 +145,19 @@ class _Search:
             trees.append(tree)
         slopes, shares = as_tables(self._lines.of(torch.arange(count)), self._b)
         return replace(outcome, trees=tuple(trees), slopes=slopes, shares=shares, limit=limit)
+
+    def _raise(self, roots: Sequence[Case], margin: float) -> None:
+        """Raises offsets, and all bounds with them, for a point with that margin."""
+        offset = float(self._offsets[0])
+        amount = (self._beyond or 1.0) * (offset - margin) - offset
+        self._raised += amount
+        self._offsets = self._offsets + amount
+        self._prop = replace(self._prop, offsets=self._prop.offsets + amount)
+        pending = list(roots)
+        while pending:
+            case = pending.pop()
+            case.bound += amount
+            pending += case.halves
 
     def _solve(self, case: Case) -> bool:
         """Gives a case in which everything is linear its best multipliers; False if it had them already."""
@@ -282,7 +305,8 @@ class _Search:
         order = margins.argsort()
         margin, point = float(margins[order[0]]), points[order[0]]
         self._batches += 1
-        if margin > 0 and self._batches > 1 and self._batches & (self._batches - 1) == 0:
+        due = margin > 0 and self._batches > 1 and self._batches & (self._batches - 1) == 0
+        if due or (margin <= 0 and self._beyond is not None):
             starts = points[order[:_DESCENTS]]
             lower, upper = (np.repeat(end, len(starts), axis=0) for end in (box.lower, box.upper))
             found = attack(

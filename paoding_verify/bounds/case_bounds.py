@@ -139,16 +139,16 @@ class CaseBounder:
             ours = [second - 1 for second in self.program.twins if second - 1 in self.units]
             self._differences = {g: Interval(*map(_flat, known[self.program.steps[g].inputs[0]])) for g in ours}
         self._weights = {k: self._weight(k) for k, x in self._linear.items() if isinstance(x.op, Dense)}
-        """Dense steps -> units that can have a coefficient, and their rows of the weight: most are off, or not there."""
+        """Dense steps -> units that can have a coefficient, and their rows of the weight."""
 
     def _weight(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Without units that are off, of which there are many, and those that a widened network does not have."""
         value, program, weight = index + 1, self.program, self._linear[index].weight
-        used = (weight != 0).any(1)
-        if value not in program.outputs and all(_leak(self, r) == 0 for r in program.readers[value] if r in self.units):
-            if set(program.readers[value]) <= set(self.units):
-                # A unit that is off has a coefficient all the same where it is bounded together with its twin.
-                twins = [value, *(v for pair in program.twins.items() if value in pair for v in pair)]
-                used &= torch.stack([self._ends(v).upper[0] > 0 for v in twins]).any(0)
+        used, readers = (weight != 0).any(1), program.readers[value]
+        if value not in program.outputs and all(k in self.units and _leak(self, k) == 0 for k in readers):
+            # A unit that is off has a coefficient all the same where it is bounded together with its twin.
+            twins = [value, *(v for pair in program.twins.items() if value in pair for v in pair)]
+            used &= torch.stack([self._ends(v).upper[0] > 0 for v in twins]).any(0)
         units = used.nonzero()[:, 0]
         return units, weight[units]
 
@@ -202,8 +202,18 @@ class CaseBounder:
         """
         widths = [self.program.shapes[value][0] for value in self.program.outputs]
         start = dict(zip(self.program.outputs, torch.split(rows, widths, dim=1), strict=True))
-        walk = _Walk(self, offsets, start, intervals, scored=scored)
-        for index in range(len(self.program.steps) - 1, -1, -1):
+        return self._walked(start, offsets, intervals, credit, lines, scored=scored)
+
+    def bound_units(self, value: int, rows: torch.Tensor, intervals: Intervals, lines: Lines) -> torch.Tensor:
+        """Lower bounds of rows over the units of one value. Shapes: (n, units) -> (n,)."""
+        return self._walked({value: rows}, torch.zeros(len(rows)), intervals, {}, lines, scored=False).lower
+
+    def _walked(
+        self, start: dict[int, torch.Tensor], offsets: torch.Tensor, intervals: Intervals,
+        credit: dict[int, torch.Tensor], lines: Lines, *, scored: bool,
+    ) -> CaseBounds:  # fmt: skip
+        walk = _Walk(self, offsets, dict(start), intervals, scored=scored)
+        for index in range(max(start) - 1, -1, -1):
             walk.joint(index, lines.shares)
             walk.step(index, credit, lines.slopes)
         return walk.conclude()

@@ -18,7 +18,7 @@ from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Intervals
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
 
-__all__ = ["Found", "Question", "as_tables", "improve"]
+__all__ = ["Found", "Question", "as_tables", "improve", "through"]
 
 _RATE = 0.1
 """Of Adam, in units of slopes or of the largest coefficient of a layer."""
@@ -82,7 +82,7 @@ def improve(question: Question, betas: torch.Tensor, *, steps: int, turn: bool) 
     free = [*moving.slopes.values(), *moving.shares.values()]
     ascent = Ascent([x, *free], rate=_RATE, steps=steps, most=[torch.inf, *(1.0 for _ in free)])
     for _ in range(steps + 1 if turn or betas.shape[1] else 0):
-        now = Lines(_through(moving.slopes), _through(moving.shares)) if turn else kept
+        now = Lines(through(moving.slopes), through(moving.shares)) if turn else kept
         lower = question.bound(x * scale, now).lower
         better = lower.detach() > best
         best = torch.where(better, lower.detach(), best)
@@ -109,6 +109,6 @@ def as_tables(lines: Lines, bounder: CaseBounder) -> tuple[Slopes, Slopes]:
     return result[0], result[1]
 
 
-def _through(values: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+def through(values: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
     """Rounded as in a certificate; the gradient passes straight through."""
     return {k: x + (torch.round(x.detach() * SCALE) / SCALE - x.detach()) for k, x in values.items()}

@@ -15,10 +15,10 @@ from paoding_verify.evidence.question import Question, pair_property
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.task import SearchConfig, Task
 
-_AIM = 1.02
+AIM = 1.02
 """A bracket whose ends differ by this factor is not refined."""
 
-__all__ = ["PairJob", "bracket_aim", "open_job", "shared_time"]
+__all__ = ["AIM", "PairJob", "bracket_aim", "open_job", "shared_time"]
 
 
 @dataclass
@@ -123,7 +123,7 @@ def open_job(task: Task, num_outputs: int) -> PairJob:
 
 def bracket_aim(attack: float) -> float:
     """What to prove of max |f - g|: little more than the largest difference that is known, -attack."""
-    return max(-attack, 0.0) * _AIM + 1e-300
+    return max(-attack, 0.0) * AIM + 1e-300
 
 
 def _finite(value: float) -> float | None:

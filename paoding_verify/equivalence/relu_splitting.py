@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
+from paoding_verify.bounds.inner_lines import inner_slopes
+from paoding_verify.checker.backward import State
 from paoding_verify.checker.branching import root_state
 from paoding_verify.equivalence.engines import PairEngines
-from paoding_verify.equivalence.job import PairJob, bracket_aim, shared_time
+from paoding_verify.equivalence.job import AIM, PairJob, bracket_aim, shared_time
 from paoding_verify.equivalence.reproof import keep_better, prove_jobs
 from paoding_verify.equivalence.stages import try_witness
 from paoding_verify.errors import UnsupportedOpError
-from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.evidence.certificate import Certificate, Slopes
 from paoding_verify.evidence.property import distance_at_most
 
 __all__ = ["refine_by_relus", "split_relus"]
@@ -22,12 +22,12 @@ _SHARE = 0.8
 
 def split_relus(engines: PairEngines, job: PairJob) -> None:
     """Branch and bound on the ReLUs of f and g for one job; settles it if that decides it."""
-    config, region = engines.config, job.task.region
-    hints = Certificate("differential", alignment=engines.alignment)
+    config = engines.config
+    inner: Slopes = {}
     with shared_time([job], "relu-splitting"):
-        state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
         limit_s = _SHARE * job.left_s(config)
         try:
+            inner, state = _enclosed(engines, job)
             outcome = search_cases(
                 engines.networks, state, job.prop, max_leaves=config.max_leaves, limit_s=limit_s
             )  # fmt: skip
@@ -40,7 +40,7 @@ def split_relus(engines: PairEngines, job: PairJob) -> None:
             try_witness(engines, job, outcome.point, "relu-splitting")
     if outcome.decided:
         best = job.certificate
-        job.certificate = _certificate(engines, outcome)
+        job.certificate = _certificate(engines, inner, outcome)
         prove_jobs(engines, [job])
         if job.finding is None:
             job.certificate = best
@@ -49,31 +49,36 @@ def split_relus(engines: PairEngines, job: PairJob) -> None:
 def refine_by_relus(engines: PairEngines, job: PairJob, max_leaves: int) -> None:
     """Cases for a bracket: hints that prove a smaller maximum of |f - g|, and points at which it is larger.
 
-    The search aims at little more than the largest difference known, and starts again when it finds a larger one.
+    The search aims at little more than the largest difference known, and raises its aim when it finds a larger one.
     """
-    region, num_outputs = job.task.region, engines.original.num_outputs
-    hints = Certificate("differential", alignment=engines.alignment)
     with shared_time([job], "relu-splitting"):
-        deadline = time.monotonic() + _SHARE * job.left_s(engines.config)
-        state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
-        left, outcome = max_leaves, CaseOutcome(False)
-        while left > 0 and time.monotonic() < deadline:
-            aim = bracket_aim(job.attack)
-            try:
-                outcome = search_cases(
-                    engines.networks, state, distance_at_most(aim, num_outputs),
-                    max_leaves=left, limit_s=deadline - time.monotonic(),
-                )  # fmt: skip
-            except UnsupportedOpError:
-                return
-            left -= outcome.num_leaves
-            job.attack = min(job.attack, outcome.attack - aim)
-            if outcome.point is None:
-                keep_better(engines, job, _certificate(engines, outcome))
-                return
+        limit_s = _SHARE * job.left_s(engines.config)
+        aim = bracket_aim(job.attack)
+        try:
+            inner, state = _enclosed(engines, job)
+            outcome = search_cases(
+                engines.networks, state, distance_at_most(aim, engines.original.num_outputs),
+                max_leaves=max_leaves, limit_s=limit_s, beyond=AIM,
+            )  # fmt: skip
+        except UnsupportedOpError:
+            return
+        job.attack = min(job.attack, outcome.attack - aim)
+        keep_better(engines, job, _certificate(engines, inner, outcome))
 
 
-def _certificate(engines: PairEngines, outcome: CaseOutcome) -> Certificate:
+def _enclosed(engines: PairEngines, job: PairJob) -> tuple[Slopes, State]:
+    """Slopes that narrow the hidden units on the job's region, and what the checker knows with them."""
+    region = job.task.region
+
+    def enclosed(slopes: Slopes) -> State:
+        hints = Certificate("differential", slopes, alignment=engines.alignment)
+        return root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
+
+    return inner_slopes(enclosed)
+
+
+def _certificate(engines: PairEngines, inner: Slopes, outcome: CaseOutcome) -> Certificate:
+    slopes = {**inner, **outcome.slopes}
     return Certificate(
-        "differential", outcome.slopes, alignment=engines.alignment, shares=outcome.shares, trees=outcome.trees
+        "differential", slopes, alignment=engines.alignment, shares=outcome.shares, trees=outcome.trees
     )  # fmt: skip
