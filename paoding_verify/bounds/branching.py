@@ -27,8 +27,8 @@ from paoding_verify.regions import float32_interior
 
 __all__ = ["CaseOutcome", "search_cases"]
 
-_BATCH = 128
-"""Cases that are bounded at a time."""
+_BATCH, _NUMBERS = (64, 512), 2**17
+"""Cases that are bounded at a time: at least, at most, and what their units may be together."""
 _STEPS = 12
 """Steps of Adam on the multipliers of a batch."""
 _ROOT_STEPS = 40
@@ -97,6 +97,8 @@ class _Search:
         self._lines = Lines()
         """Of every row on the whole region, then those of some cases."""
         self._num_lines = len(self._rows)
+        least, most = _BATCH
+        self._batch = min(most, max(least, _NUMBERS // max(1, sum(bounder.units.values()))))
         self._batches = 0
         self._beyond = beyond
         self._raised = 0.0
@@ -111,7 +113,7 @@ class _Search:
             if outcome.num_leaves >= max_leaves:
                 return self._with_trees(outcome, roots, f"ReLU splitting reached {outcome.num_leaves} cases")
             pending.sort(key=lambda case: case.bound, reverse=True)
-            pending, batch = pending[:-_BATCH], pending[-_BATCH:]
+            pending, batch = pending[: -self._batch], pending[-self._batch :]
             self._bound(batch)
             undecided = [case for case in batch if not _positive(case.bound)]
             if not undecided:
@@ -285,8 +287,8 @@ class _Search:
     def _try(self, trials: Sequence[tuple[Case, tuple[int, int]]]) -> list[float]:
         """For every case and unit the sum of the halves' bounds, each counted up to zero."""
         gains: list[float] = []
-        for start in range(0, len(trials), _BATCH):
-            part = [(case, unit, sign) for case, unit in trials[start : start + _BATCH] for sign in (-1, 1)]
+        for start in range(0, len(trials), self._batch):
+            part = [(case, unit, sign) for case, unit in trials[start : start + self._batch] for sign in (-1, 1)]
             question = self._question(
                 [((*case.conditions, (*unit, sign)), case.rows[0], case.lines[0]) for case, unit, sign in part]
             )
