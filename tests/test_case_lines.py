@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paoding_verify.bounds.case_bounds import CaseBounder
-from paoding_verify.bounds.case_lines import as_tables, improve_lines
+from paoding_verify.bounds.case_lines import Question, as_tables, improve
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.checker.branching import root_state
 from paoding_verify.checker.differential import pair_lower_bounds
@@ -38,13 +38,14 @@ def improved(name: str, steps: int = 25) -> tuple[np.ndarray, np.ndarray, Certif
     state = root_state([f, g], *box, prop, Certificate("differential", alignment=alignment), "real")
     bounder = CaseBounder(state)
     rows, offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
-    intervals = bounder.intervals(Places([()] * len(rows), bounder.units), len(rows))
-    start = bounder.default_lines(intervals)
+    places = Places([()] * len(rows), bounder.units)
+    start = bounder.default_lines(bounder.intervals(places, len(rows)))
+    question, none = Question(bounder, rows, offsets, places, start), torch.zeros((len(rows), 0))
     with torch.no_grad():
-        before = bounder.bound(rows, offsets, intervals, {}, start).lower.numpy()
-    after, lines = improve_lines(bounder, rows, offsets, intervals, start, steps=steps)
-    slopes, shares = as_tables(lines, state.program)
-    return before, after.numpy(), Certificate("differential", slopes, alignment=alignment, shares=shares), box
+        before = question.bound(none).lower.numpy()
+    found = improve(question, none, steps=steps, turn=True)
+    slopes, shares = as_tables(found.lines, bounder)
+    return before, found.lower.numpy(), Certificate("differential", slopes, alignment=alignment, shares=shares), box
 
 
 @pytest.mark.parametrize("name", PAIRS)

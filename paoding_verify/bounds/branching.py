@@ -18,6 +18,7 @@ from paoding_verify.attack import attack
 from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Lines
 from paoding_verify.bounds.case_duals import best_multipliers
 from paoding_verify.bounds.case_lines import Question, as_tables, improve
+from paoding_verify.bounds.case_shrink import shrunk
 from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree, pruned
 from paoding_verify.checker.backward import State
 from paoding_verify.evidence.certificate import ReluTree, Slopes
@@ -27,7 +28,7 @@ from paoding_verify.regions import float32_interior
 
 __all__ = ["CaseOutcome", "search_cases"]
 
-_BATCH, _NUMBERS = (64, 512), 2**17
+_BATCH, _NUMBERS = (64, 512), 2**15
 """Cases that are bounded at a time: at least, at most, and what their units may be together."""
 _STEPS = 12
 """Steps of Adam on the multipliers of a batch."""
@@ -83,7 +84,7 @@ def search_cases(
     the search, but raises the offsets to this multiple of the maximum that it shows.
     Raises: UnsupportedOpError for operations without bounds by cases (max pooling).
     """
-    return _Search(networks, CaseBounder(state), prop, beyond).run(max_leaves, time.monotonic() + limit_s)
+    return _Search(networks, CaseBounder(shrunk(state)), prop, beyond).run(max_leaves, time.monotonic() + limit_s)
 
 
 class _Search:
@@ -223,9 +224,15 @@ class _Search:
 
     def _bound(self, cases: Sequence[Case]) -> None:
         """Sets bound, order of rows, multipliers and lines of every case."""
+        before = [case.bound for case in cases]
         self._optimise(cases, turn=False)
-        turning = [case for case in cases if case.conditions and len(case.conditions) % _TURN == 0]
-        if left := [case for case in turning if not _positive(case.bound)]:
+        left = [
+            case
+            for case, bound in zip(cases, before, strict=True)
+            if case.conditions and not _positive(case.bound)
+            if case.bound < bound or len(case.conditions) % _TURN == 0
+        ]
+        if left:
             self._optimise(left, turn=True)
 
     def _optimise(self, cases: Sequence[Case], *, turn: bool) -> None:

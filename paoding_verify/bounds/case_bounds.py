@@ -19,7 +19,7 @@ from paoding_verify.bounds.torch_linear import TorchLinear
 from paoding_verify.checker.backward import State
 from paoding_verify.checker.differential import Twins
 from paoding_verify.errors import UnsupportedOpError
-from paoding_verify.network.graph import Add, Array, Dense, LeakyRelu, MaxPool2d, Node, Relu, is_linear
+from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
 __all__ = ["BELOW", "IDLE", "CaseBounder", "CaseBounds", "Intervals", "Lines", "Rectifier"]
 
@@ -138,19 +138,6 @@ class CaseBounder:
             known = state.coupling.differences
             ours = [second - 1 for second in self.program.twins if second - 1 in self.units]
             self._differences = {g: Interval(*map(_flat, known[self.program.steps[g].inputs[0]])) for g in ours}
-        self._weights = {k: self._weight(k) for k, x in self._linear.items() if isinstance(x.op, Dense)}
-        """Dense steps -> units that can have a coefficient, and their rows of the weight."""
-
-    def _weight(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Without units that are off, of which there are many, and those that a widened network does not have."""
-        value, program, weight = index + 1, self.program, self._linear[index].weight
-        used, readers = (weight != 0).any(1), program.readers[value]
-        if value not in program.outputs and all(k in self.units and _leak(self, k) == 0 for k in readers):
-            # A unit that is off has a coefficient all the same where it is bounded together with its twin.
-            twins = [value, *(v for pair in program.twins.items() if value in pair for v in pair)]
-            used &= torch.stack([self._ends(v).upper[0] > 0 for v in twins]).any(0)
-        units = used.nonzero()[:, 0]
-        return units, weight[units]
 
     def _ends(self, value: int) -> Interval:
         return Interval(_flat(self.state.values[value].lower), _flat(self.state.values[value].upper))
@@ -273,11 +260,7 @@ class _Walk:
             operation = self._b._linear[index]
             shaped = coefficient.reshape(-1, *step.shape)
             self._sum = self._sum + operation.constant(shaped)
-            if index in self._b._weights:
-                units, weight = self._b._weights[index]
-                self._give(step.inputs[0], coefficient[:, units] @ weight)
-            else:
-                self._give(step.inputs[0], operation.transpose(shaped).flatten(1))
+            self._give(step.inputs[0], operation.transpose(shaped).flatten(1))
         else:
             self._activation(index, coefficient, alpha)
 

@@ -104,7 +104,9 @@ def as_tables(lines: Lines, bounder: CaseBounder) -> tuple[Slopes, Slopes]:
         for k, table in each.items():
             values, kept = np.rint(table.numpy() * SCALE).astype(np.uint8), program.steps[k].kept
             values[:, ~choice[k].numpy()] = NO_HINT
-            tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
+            if kept is not None:
+                values = np.where(kept >= 0, values[:, kept], NO_HINT).astype(np.uint8)
+            tables[len(program.steps), program.steps[k].number] = values
         result.append(tables)
     return result[0], result[1]
 

@@ -14,6 +14,7 @@ import torch
 from paoding_verify.bounds.ascent import Ascent
 from paoding_verify.bounds.case_bounds import CaseBounder, Lines
 from paoding_verify.bounds.case_lines import as_tables, through
+from paoding_verify.bounds.case_shrink import shrunk
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.checker.backward import State
 from paoding_verify.checker.program import Program
@@ -34,7 +35,7 @@ def inner_slopes(enclosed: Callable[[Slopes], State]) -> tuple[Slopes, State]:
     found: Slopes = {}
     state = enclosed(found)
     for layer in _layers(state.program):
-        bounder = CaseBounder(state)
+        bounder = CaseBounder(shrunk(state))
         better = {key: table for step in layer for key, table in _turned(bounder, step).items()}
         if better:
             found = {**found, **better}
