@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from types import ModuleType
 
@@ -48,6 +49,22 @@ def random_tree(
     return ReluTree(0, tuple(nodes), tuple(units), scales, values)
 
 
+def turned(rng: np.random.Generator, networks: Sequence[Network], tree: ReluTree) -> ReluTree:
+    """The tree with lines of its own for random parts of it: any number, or none."""
+    end, shift = sum(len(network.nodes) for network in networks), 0
+    turns = np.flatnonzero(rng.random(len(tree.nodes)) < 0.4).tolist()
+    tables = []
+    for network in networks:
+        for k in network.activations:
+            if isinstance(network.nodes[k].op, (Relu, LeakyRelu)):
+                rows = len(turns) if rng.random() < 0.8 else 1
+                units = int(np.prod(network.shapes[k + 1]))
+                tables.append({(end, k + shift): rng.integers(0, 256, (rows, units)).astype(np.uint8)})
+        shift += len(network.nodes)
+    slopes, shares = ({key: x for table in tables for key, x in table.items()} for _ in range(2))
+    return replace(tree, turns=tuple(turns), slopes=slopes, shares=shares) if turns else tree
+
+
 def _row(row: np.ndarray, offset: float = 0.0) -> Property:
     return Property(row[None], np.array([offset]), ((0,),))
 
@@ -71,13 +88,13 @@ def random_cases(checker: Checker) -> None:
             for scale in (0.0, 0.3, 3.0, 1e3):
                 row = rng.normal(size=network.num_outputs)
                 truth = (evaluate(network, points) @ row).min() - 5.0
-                tree = random_tree(rng, [network], depth=3, scale=scale)
+                tree = turned(rng, [network], random_tree(rng, [network], depth=3, scale=scale))
                 for semantics in ("real", "float32"):
                     found = checker["branching"].margin_by_cases(
                         [network], lower, upper, _row(row, -5.0), Certificate("crown", trees=(tree,)), semantics
                     )
                     assert found <= truth + 1e-12, f"{make.__name__} {eps} {scale} {semantics}"
-                    assert eps > 0 or scale > 0 or found >= truth - 1e-2
+                    assert eps > 0 or scale > 0 or found >= truth - 1e-2, make.__name__
 
 
 def random_cases_of_pairs(checker: Checker) -> None:
@@ -97,7 +114,7 @@ def random_cases_of_pairs(checker: Checker) -> None:
         for scale in (0.0, 0.0, 0.1, 3.0):
             half = rng.normal(size=f.num_outputs)
             row = np.concatenate([half, -half])
-            tree = random_tree(rng, [f, g], depth=4, scale=scale)
+            tree = turned(rng, [f, g], random_tree(rng, [f, g], depth=4, scale=scale))
             certificate = Certificate("differential", alignment=alignment, trees=(tree,))
             for semantics in ("real", "float32"):
                 found = checker["branching"].margin_by_cases(
@@ -197,6 +214,14 @@ def damaged_trees(checker: Checker) -> None:
         ReluTree(0, (1,) * 1200 + (LEAF,) * 1201, (0,) * 2401, (0.0,) * 1201, np.zeros((722_000, 2), dtype=np.uint8)),
     ):
         assert not prove(tree), tree
+    turning = ReluTree(0, (1, LEAF, LEAF), (0, 1, 1), (0.0, 0.0), zeros, (1, 2), {(3, 1): zeros})
+    assert prove(turning, clauses=((0, 1),))
+    for key, table in (
+        ((3, 1), np.zeros((3, 2), dtype=np.uint8)), ((3, 1), np.zeros((2, 3), dtype=np.uint8)), ((3, 0), zeros),
+        ((3, 1), zeros.astype(np.int16)), ((4, 1), zeros), ((3, 1), np.zeros((0, 2), dtype=np.uint8)),
+    ):  # fmt: skip
+        assert not prove(replace(turning, slopes={key: table}), clauses=((0, 1),)), key
+        assert not prove(replace(turning, shares={key: table}), clauses=((0, 1),)), key
     assert not prove(good, good)
     # x + .6, false at -1; a negative multiplier would prove the half x <= 0
     head = chain((1,), *(node.op for node in network.nodes[:2]), Dense(np.array([[1.0, -1.0]]), np.zeros(1)))
