@@ -17,7 +17,7 @@ from tests.checker_suite import perturbed, smooth_net, truncated
 from tests.float32_programs import run
 from tests.networks import chain, conv_net, dense_net, random_dense, residual_net
 
-__all__ = ["CASE_CHECKS", "random_tree"]
+__all__ = ["CASE_CHECKS", "random_tree", "turned"]
 
 Checker = Mapping[str, ModuleType]
 

@@ -12,7 +12,7 @@ from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import LEAF, ReluTree
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Add, Affine, Dense, MaxPool2d, Network, Node, Relu
-from tests.case_checks import random_tree
+from tests.case_checks import random_tree, turned
 from tests.exact_questions import Question, questions, tiny_net
 from tests.networks import chain
 
@@ -62,7 +62,7 @@ def cases_compared(checker: Checker, question: Question, seed: int) -> int:
     number = int(rng.integers(len(question.rows)))
     prop = Property(question.rows, question.offsets, ((number,),))
     depth, scale = int(rng.integers(1, 4)), float(rng.choice([0.0, 0.05, 0.5]))
-    tree = random_tree(rng, question.networks, depth=depth, scale=scale, rows=(number,))
+    tree = turned(rng, question.networks, random_tree(rng, question.networks, depth=depth, scale=scale, rows=(number,)))
     bounds = bounder(program, question.lower, question.upper)
     cases = checker["exact_tree"].cases_of(tree, prop, program.program)
     parts, _ = bounds.within(checker["exact_tree"].conditions(bounds, cases)[0])

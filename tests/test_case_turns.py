@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.bounds.case_tree import Case, as_tree, pruned
-from paoding_verify.checker.branching import margin_by_cases, root_state
+from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases, root_state
+from paoding_verify.checker.exact_pair import ExactPair, exact_pair_program
+from paoding_verify.checker.exact_tree import cases_of, least_of_cases
 from paoding_verify.checker.program import single_program
 from paoding_verify.evidence.certificate import LEAF, Certificate
 from paoding_verify.evidence.codec import dumps, loads
@@ -58,6 +61,20 @@ def test_lines_of_parts_count_in_the_proof() -> None:
     assert any(tree.turns for tree in outcome.trees)
     assert proved(outcome, delta) > 0
     assert not proved(outcome, delta, turns=False) > 0
+
+
+def test_exact_arithmetic_uses_the_same_lines() -> None:
+    delta = 1.05 * largest()
+    outcome, prop = searched(delta), distance_at_most(delta, 3)
+    program = exact_pair_program(F, G, KEPT)
+    bounds = ExactPair(program, *BOX, slopes=outcome.slopes, shares=outcome.shares, num_rows=6)
+    for tree in outcome.trees:
+        certificate = replace(HINTS, slopes=outcome.slopes, shares=outcome.shares, trees=(tree,))
+        state = root_state([F, G], *BOX, prop, certificate, "real")
+        least = bound_leaves(state, list(cases(tree)), prop, "real").min()
+        exact = least_of_cases(bounds, prop, cases_of(tree, prop, program.program))
+        # Slopes of lines and multipliers are rounded in another way.
+        assert float(exact) == pytest.approx(least, abs=1e-6)
 
 
 def test_an_aim_rises_where_points_are_beyond_it() -> None:

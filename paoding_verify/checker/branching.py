@@ -13,6 +13,7 @@ and the activation gets lines for what is left; and for any beta_j >= 0
     row  >=  row - sum over j of beta_j s_j v_j,
 
 so beta_j s_j is taken off the coefficient of v_j in the backward pass. Its rounding is that of any sum of coefficients.
+Parts of a tree may have slopes and shares of their own for the leaves' rows; any are valid.
 A leaf on which two enclosures exclude each other (lower > upper) has no executions: nothing is left to prove there.
 
 Source: Wang et al., arXiv 2103.06624 (the multipliers).

@@ -10,6 +10,7 @@ Source: Zhang et al., arXiv 1811.00866.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from fractions import Fraction
 from typing import Self
@@ -43,7 +44,7 @@ from paoding_verify.network.graph import (
     is_linear,
 )  # fmt: skip
 
-__all__ = ["ExactBounds", "Origin", "Rows", "exact_lower_bounds", "give", "hinted", "outward"]
+__all__ = ["ExactBounds", "Origin", "Rows", "by_part", "exact_lower_bounds", "give", "hinted", "outward"]
 
 Origin = tuple[int, Numbers]
 """Start of a backward pass as certificates number it, and for each of its P rows the row of the tables about it."""
@@ -96,6 +97,12 @@ class ExactBounds:
     def rows(self, rows: Array, offsets: Array, numbers: Numbers | None = None, *, taken: Rows | None = None) -> Exact:
         """Lower bounds of rows over the outputs, or of row number k of them on part k. Shapes: (P, out) -> (P,)."""
         return self._rows(rows, offsets, numbers, taken)
+
+    def take_hints(self, own: Sequence[tuple[Slopes, Slopes]], numbers: Numbers) -> None:
+        """Gives every part slopes and shares for one row of the property: its own, or else the certificate's for the
+        row of that number. Rows of the property are numbered by parts from then on.
+        """
+        self._slopes = by_part(self._slopes, [slopes for slopes, _ in own], numbers, len(self.program.steps))
 
     def _rows(
         self, rows: Array, offsets: Array, numbers: Numbers | None, taken: Rows | None, *, joint: bool = False
@@ -221,6 +228,22 @@ def hinted(tables: Slopes, step: Step, default: Exact, free: Flags, origin: Orig
         entries[:, step.kept] = own
     chosen = np.rint(entries / SCALE * STEPS).astype(np.int64).astype(object)
     return where(free & (entries != NO_HINT), Exact(chosen, Fraction(1, STEPS)), default)
+
+
+def by_part(tables: Slopes, own: Sequence[Slopes], numbers: Numbers, end: int) -> Slopes:
+    """Tables with one row for each part; those for hidden units stay as they are. See `ExactBounds.take_hints`."""
+    result = dict(tables)
+    for key in {key for each in (tables, *own) for key in each if key[0] == end}:
+        general = tables.get(key)
+        units = next(each[key].shape[1] for each in (tables, *own) if key in each)
+        rows = np.full((len(own), units), NO_HINT, dtype=np.uint8)
+        for part, (each, number) in enumerate(zip(own, numbers, strict=True)):
+            if key in each:
+                rows[part] = each[key][0]
+            elif general is not None:
+                rows[part] = general[number if len(general) > 1 else 0]
+        result[key] = rows
+    return result
 
 
 def outward(box: Box) -> Box:

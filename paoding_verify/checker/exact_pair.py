@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 
 from paoding_verify.checker.alignment import widen
-from paoding_verify.checker.exact import ExactBounds, Origin, Rows, give, hinted, outward
+from paoding_verify.checker.exact import ExactBounds, Origin, Rows, by_part, give, hinted, outward
 from paoding_verify.checker.exact_numbers import Exact, Flags, Numbers, larger, placed, smaller, where
 from paoding_verify.checker.exact_ops import Box, ExactProgram, Linear, Lines, largest, rectifier_lines, times
 from paoding_verify.checker.program import check_slopes, pair_program, single_program
@@ -69,6 +69,11 @@ class ExactPair(ExactBounds):
         """The better of bounds with and without differences."""
         alone, joint = (self._rows(rows, offsets, numbers, taken, joint=joint) for joint in (False, True))
         return larger(alone, joint)
+
+    def take_hints(self, own: Sequence[tuple[Slopes, Slopes]], numbers: Numbers) -> None:
+        """As `ExactBounds.take_hints`."""
+        super().take_hints(own, numbers)
+        self._shares = by_part(self._shares, [shares for _, shares in own], numbers, len(self.program.steps))
 
     def within(self, narrower: dict[int, Box]) -> tuple[Self, Flags]:
         """As `ExactBounds.within`; differences and twins are narrowed as well."""

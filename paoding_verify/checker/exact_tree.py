@@ -22,9 +22,9 @@ import numpy as np
 from paoding_verify.checker.exact import ExactBounds, Rows
 from paoding_verify.checker.exact_numbers import Exact
 from paoding_verify.checker.exact_ops import Box
-from paoding_verify.checker.program import Program, num_units
+from paoding_verify.checker.program import Program, check_slopes, num_units
 from paoding_verify.errors import InputError, SoundnessError
-from paoding_verify.evidence.certificate import LEAF, ReluTree
+from paoding_verify.evidence.certificate import LEAF, ReluTree, Slopes
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import LeakyRelu, Relu
 
@@ -46,6 +46,8 @@ class Case:
     """(value, place in it, sign)"""
     multipliers: tuple[int, ...]
     """Of every condition, in 1 / MULTIPLIERS."""
+    hints: tuple[Slopes, Slopes] = ({}, {})
+    """Its own slopes and shares for its row, tables of one row; beside those of the certificate."""
 
 
 def cases_of(tree: ReluTree, prop: Property, program: Program) -> list[Case]:
@@ -60,13 +62,15 @@ def cases_of(tree: ReluTree, prop: Property, program: Program) -> list[Case]:
         raise InputError("a tree has a multiplier that is negative or not finite")
     steps = {step.number: step for step in program.steps}
     scales, pairs = list(map(Fraction, tree.scales)), tree.multipliers.tolist()
-    paths: list[tuple[tuple[int, int, int], ...]] = [()]
+    turns = _turns(tree, program)
+    paths: list[tuple[tuple[tuple[int, int, int], ...], tuple[Slopes, Slopes]]] = [((), ({}, {}))]
     found: list[Case] = []
     used = 0
-    for node, unit in zip(tree.nodes, tree.units, strict=True):
+    for entry, (node, unit) in enumerate(zip(tree.nodes, tree.units, strict=True)):
         if not paths:
             raise InputError("a tree goes on after its last leaf")
-        path = paths.pop()
+        path, hints = paths.pop()
+        hints = turns.get(entry, hints)
         if node != LEAF:
             step = steps.get(node)
             if step is None or not isinstance(step.op, (Relu, LeakyRelu)) or step.inputs[0] == 0:
@@ -74,16 +78,33 @@ def cases_of(tree: ReluTree, prop: Property, program: Program) -> list[Case]:
             if not 0 <= unit < num_units(step):
                 raise InputError(f"a tree splits unit {unit} of node {node}, which has {num_units(step)}")
             place = unit if step.kept is None else int(step.kept[unit])
-            paths += [(*path, (step.inputs[0], place, sign)) for sign in (1, -1)]
+            paths += [((*path, (step.inputs[0], place, sign)), hints) for sign in (1, -1)]
             continue
         if unit not in prop.clauses[tree.clause] or len(found) >= len(scales) or used + len(path) > len(pairs):
             raise InputError("a leaf proves another clause, or has no multipliers")
         scale = scales[len(found)] * MULTIPLIERS / 65535
         betas = tuple(int((256 * high + low) * scale) for high, low in pairs[used : used + len(path)])
-        found.append(Case(unit, path, betas))
+        found.append(Case(unit, path, betas, hints))
         used += len(path)
     if paths or len(found) != len(scales) or used != len(pairs):
         raise InputError("a tree ends before its last leaf, or has multipliers of no leaf")
+    return found
+
+
+def _turns(tree: ReluTree, program: Program) -> dict[int, tuple[Slopes, Slopes]]:
+    """Slopes and shares by the entry from which on they count. Raises: InputError if they do not fit."""
+    count = len(tree.turns)
+    for tables in (tree.slopes, tree.shares):
+        check_slopes(program, tables, count)
+        if any(len(table) not in (1, count) for table in tables.values()):
+            raise InputError("a tree has tables of slopes or shares that do not fit its turns")
+    found: dict[int, tuple[Slopes, Slopes]] = {}
+    for row, entry in enumerate(tree.turns):
+        slopes, shares = (
+            {key: table[[row if len(table) > 1 else 0]] for key, table in each.items()}
+            for each in (tree.slopes, tree.shares)
+        )
+        found[entry] = slopes, shares
     return found
 
 
@@ -103,7 +124,9 @@ def bound_cases(bounds: ExactBounds, prop: Property, cases: Sequence[Case]) -> l
     boxes, taken = conditions(bounds, cases)
     parts, empty = bounds.within(boxes)
     numbers = np.array([case.row for case in cases])
-    found = parts.rows(prop.rows[numbers], prop.offsets[numbers], numbers, taken=taken).fractions
+    parts.take_hints([case.hints for case in cases], numbers)
+    places = np.arange(len(cases))
+    found = parts.rows(prop.rows[numbers], prop.offsets[numbers], places, taken=taken).fractions
     return [None if gone else bound for bound, gone in zip(found, empty, strict=True)]
 
 
