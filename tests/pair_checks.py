@@ -35,10 +35,10 @@ def pairs(checker: Checker) -> None:
             corners = np.where(rng.random(size=(60, *lower.shape)) < 0.5, lower, upper)
             points = np.concatenate([rng.uniform(lower, upper, size=(60, *lower.shape)), corners])
             for semantics in ("real", "float32"):
-                found = checker["differential"].pair_lower_bounds(
-                    f, g, lower, upper, rows, np.zeros(len(rows)), alignment=tuple(map(tuple, alignment)),
-                    semantics=semantics,
-                )  # fmt: skip
+                hints = [Certificate("differential", alignment=tuple(map(tuple, alignment)))]
+                found = checker["crown"].lower_bounds(
+                    [f, g], lower, upper, rows, np.zeros(len(rows)), semantics=semantics, hints=hints
+                )
                 for k in range(2):
                     outputs = np.concatenate([evaluate(f, points[:, k]), evaluate(g, points[:, k])], axis=1)
                     assert (found[k] <= outputs @ rows.T + 1e-12).all(), f"case {seed} {eps} {semantics}"
@@ -61,9 +61,8 @@ def pairs_that_cancel(checker: Checker) -> None:
     )
     assert exact.proved
     assert not rounded.proved
-    twins, program = checker["differential"].Twins(), checker["program"].pair_program(f, f, [None] * len(f.nodes))
-    checker["crown"].enclose(program, lower, upper, "float32", coupling=twins)
-    assert twins.differences[6][1][0, 0] >= 0.4  # one program absorbs x, the other one keeps it
+    state = checker["crown"].enclose([f, f], lower, upper, "float32", hints=[certificate])
+    assert state.differences[6][1][0, 0] >= 0.4  # one program absorbs x, the other one keeps it
 
 
 def first_layer_differences(checker: Checker) -> None:
@@ -71,13 +70,12 @@ def first_layer_differences(checker: Checker) -> None:
     rng = np.random.default_rng(2)
     f = chain((3,), random_dense(rng, 4, 3), Relu(), random_dense(rng, 2, 4))
     g = perturbed(f, 3, 0.1)
-    program = checker["program"].pair_program(f, g, [None] * 3)
-    twins = checker["differential"].Twins()
-    state = checker["crown"].enclose(program, -np.ones((1, 3)), np.ones((1, 3)), "real", coupling=twins)
+    hints = [Certificate("differential", alignment=(tuple(range(4)),))]
+    state = checker["crown"].enclose([f, g], -np.ones((1, 3)), np.ones((1, 3)), "real", hints=hints)
     corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
     first, second = evaluate_all(f, corners)[1], evaluate_all(g, corners)[1]
     for values, (low, high) in (
-        (first, (state.values[1].lower, state.values[1].upper)), (first - second, twins.differences[2]),
+        (first, (state.values[1].lower, state.values[1].upper)), (first - second, state.differences[2]),
     ):  # fmt: skip
         assert (low <= values.min(axis=0) + 1e-14).all()
         assert (high >= values.max(axis=0) - 1e-14).all()
@@ -99,16 +97,16 @@ def garbage_shares(checker: Checker) -> None:
         truth = (np.concatenate([evaluate(f, points), evaluate(g, points)], axis=1) @ rows.T).min(axis=0)
         start = len(f.nodes) + len(g.nodes)
         for trial in range(2):
-            hints: list[dict[tuple[int, int], np.ndarray]] = [{}, {}]
+            tables: list[dict[tuple[int, int], np.ndarray]] = [{}, {}]
             for k in g.activations:
                 shape = 1 if trial % 2 else len(rows), int(np.prod(g.shapes[k + 1]))
-                for each in hints:
+                for each in tables:
                     each[start, len(f.nodes) + k] = rng.integers(0, 256, shape).astype(np.uint8)
             for semantics in ("real", "float32"):
-                found = checker["differential"].pair_lower_bounds(
-                    f, g, lower, upper, rows, np.zeros(len(rows)), alignment=alignment, semantics=semantics,
-                    slopes=[hints[0]], shares=[hints[1]],
-                )  # fmt: skip
+                hints = [Certificate("differential", tables[0], alignment=alignment, shares=tables[1])]
+                found = checker["crown"].lower_bounds(
+                    [f, g], lower, upper, rows, np.zeros(len(rows)), semantics=semantics, hints=hints
+                )
                 assert (found[0] <= truth + 1e-12).all(), f"case {seed} {trial} {semantics}"
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.checker.crown import bound_rows, enclose
-from paoding_verify.checker.program import single_program
 from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
 from paoding_verify.network.graph import Array, Network
 
@@ -28,7 +27,7 @@ def needed_slopes(
     """
     if slopes is None:
         return [{} for _ in box[0]]
-    state = enclose(single_program(network), *box, "float32")
+    state = enclose([network], *box, "float32")
     proved = bound_rows(state, rows, offsets) > 0
     end = len(network.nodes)
     found: list[Slopes] = []
@@ -36,7 +35,6 @@ def needed_slopes(
         kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
         for (start, node), table in tables.items() if not proved[k].all() else ():
             lines = state.lines[node]
-            assert lines.unstable is not None  # noqa: S101 - slopes are about rectifiers alone
             own = lines.lower_slope[k].reshape(-1)
             useful = lines.unstable[k].reshape(-1) & (np.abs(table / SCALE - own) > _ALIKE)
             if start == end and len(table) > 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
-from paoding_verify.checker.branching import root_state
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, bracket_aim, shared_time
 from paoding_verify.equivalence.reproof import keep_better, prove_jobs
@@ -23,9 +22,8 @@ _SHARE = 0.8
 def split_relus(engines: PairEngines, job: PairJob) -> None:
     """Branch and bound on the ReLUs of f and g for one job; settles it if that decides it."""
     config, region = engines.config, job.task.region
-    hints = Certificate("differential", alignment=engines.alignment)
     with shared_time([job], "relu-splitting"):
-        state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
+        state = engines.enclosed(region.lower[None], region.upper[None])
         limit_s = _SHARE * job.left_s(config)
         try:
             outcome = search_cases(
@@ -52,10 +50,9 @@ def refine_by_relus(engines: PairEngines, job: PairJob, max_leaves: int) -> None
     The search aims at little more than the largest difference known, and starts again when it finds a larger one.
     """
     region, num_outputs = job.task.region, engines.original.num_outputs
-    hints = Certificate("differential", alignment=engines.alignment)
     with shared_time([job], "relu-splitting"):
         deadline = time.monotonic() + _SHARE * job.left_s(engines.config)
-        state = root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
+        state = engines.enclosed(region.lower[None], region.upper[None])
         left, outcome = max_leaves, CaseOutcome(False)
         while left > 0 and time.monotonic() < deadline:
             aim = bracket_aim(job.attack)
