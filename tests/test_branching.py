@@ -13,7 +13,7 @@ from paoding_verify.checker.branching import bound_leaves, cases, margin_by_case
 from paoding_verify.checker.crown import enclose, lower_bounds
 from paoding_verify.checker.prove import prove
 from paoding_verify.errors import UnsupportedOpError
-from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree
+from paoding_verify.evidence.certificate import LEAF, NO_HINT, Certificate, ReluTree
 from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most
 from paoding_verify.network.evaluate import evaluate
@@ -129,6 +129,15 @@ def test_pairs():
             proof, plain = prove([f, g], *boxes, [prop, prop], [certificate, hints], semantics=semantics)
             assert proof.proved
             assert not plain.proved
+        split = {
+            row for tree in outcome.trees for node, row in zip(tree.nodes, tree.units, strict=True) if node == LEAF
+        }
+        assert 0 < len(split) < len(prop.rows)
+        for (start, _), table in (*outcome.slopes.items(), *outcome.shares.items()):
+            assert start == len(f.nodes) + len(g.nodes)
+            closed = (table == NO_HINT).all(axis=1)  # a row that is not split needs hints only where they helped
+            assert not closed[sorted(split)].any()
+            assert closed.any()
 
 
 def test_clauses_with_several_rows():

@@ -44,7 +44,7 @@ def improved(name: str, steps: int = 25) -> tuple[np.ndarray, np.ndarray, Certif
     with torch.no_grad():
         before = bounder.bound(rows, offsets, intervals, {}, start).lower.numpy()
     after, lines = improve_lines(bounder, rows, offsets, intervals, start, steps=steps)
-    slopes, shares = as_tables(lines, state.program)
+    slopes, shares = as_tables(lines, start, bounder, range(len(rows)))
     return before, after.numpy(), Certificate("differential", slopes, alignment=alignment, shares=shares), box
 
 

@@ -21,7 +21,7 @@ from paoding_verify.bounds.case_duals import best_multipliers
 from paoding_verify.bounds.case_lines import as_tables, improve_lines
 from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree
 from paoding_verify.checker.backward import State
-from paoding_verify.evidence.certificate import ReluTree, Slopes
+from paoding_verify.evidence.certificate import LEAF, ReluTree, Slopes
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.regions import float32_interior
@@ -90,8 +90,8 @@ class _Search:
     def __init__(self, networks: Sequence[Network], bounder: CaseBounder, prop: Property) -> None:
         self._networks, self._b, self._prop = networks, bounder, prop
         self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
-        self._lines = Lines()
-        """Of every row on the whole region."""
+        self._lines = self._first_lines = Lines()
+        """Of every row on the whole region: the best that are known, and those that the checker takes itself."""
         self._batches = 0
 
     def run(self, max_leaves: int, deadline: float) -> CaseOutcome:
@@ -124,7 +124,8 @@ class _Search:
 
     def _with_trees(self, outcome: CaseOutcome, roots: Sequence[Case], limit: str = "") -> CaseOutcome:
         trees = tuple(as_tree(root, self._b.program) for root in roots)
-        slopes, shares = as_tables(self._lines, self._b.program)
+        leaves = {row for tree in trees for node, row in zip(tree.nodes, tree.units, strict=True) if node == LEAF}
+        slopes, shares = as_tables(self._lines, self._first_lines, self._b, sorted(leaves))
         return replace(outcome, trees=trees, slopes=slopes, shares=shares, limit=limit)
 
     def _solve(self, case: Case) -> bool:
@@ -158,7 +159,7 @@ class _Search:
     def _roots(self) -> list[Case]:
         """A case for every clause that is not positive on the whole region."""
         intervals = self._b.intervals(Places([()] * len(self._rows), self._b.units), len(self._rows))
-        self._lines = self._b.default_lines(intervals)
+        self._lines, self._first_lines = self._b.default_lines(intervals), self._b.default_lines(intervals)
         with torch.no_grad():
             bounds = self._b.bound(self._rows, self._offsets, intervals, {}, self._lines).lower.numpy()
         best = self._best_rows(bounds, _ROOT_ROWS)

@@ -118,6 +118,8 @@ class CaseBounder:
         """Steps of twins -> 1 for units that the network has, 0 for the others. Shapes: (units,)."""
         self._charge = [_flat(value.charge) for value in state.values]
         self._z = {k: self._ends(self.program.steps[k].inputs[0]) for k in self.units}
+        self.open_units = {k: z.unstable[0].numpy() for k, z in self._z.items()}
+        """Steps that can be split -> units that have both signs on the region. Shapes: (units,)."""
         self._lines = {
             k: [_flat(a) for a in (x.lower_slope, x.lower_shift, x.upper_slope, x.upper_shift)]
             for k, x in state.lines.items()

@@ -6,13 +6,14 @@ Source: Xu et al., arXiv 2011.13824 (optimised slopes); shares are optimised in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from paoding_verify.bounds.ascent import Ascent
 from paoding_verify.bounds.case_bounds import CaseBounder, Intervals, Lines
-from paoding_verify.checker.program import Program
-from paoding_verify.evidence.certificate import SCALE, Slopes
+from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
 
 __all__ = ["as_tables", "improve_lines"]
 
@@ -44,14 +45,22 @@ def improve_lines(
     return best, found
 
 
-def as_tables(lines: Lines, program: Program) -> tuple[Slopes, Slopes]:
-    """Slopes and shares of a property's rows in the form of a certificate."""
-    result = []
-    for each in (lines.slopes, lines.shares):
+def as_tables(lines: Lines, start: Lines, bounder: CaseBounder, leaves: Sequence[int]) -> tuple[Slopes, Slopes]:
+    """Slopes and shares of a property's rows in the form of a certificate, where they matter and are not those that the
+    checker takes itself.
+
+    start: what it takes on the whole region; it may take others on parts of it. leaves: rows that are bounded there.
+    """
+    program, result = bounder.program, []
+    for each, known in ((lines.slopes, start.slopes), (lines.shares, start.shares)):
         tables = {}
         for k, table in each.items():
-            values, kept = np.rint(table.numpy() * SCALE).astype(np.uint8), program.steps[k].kept
-            tables[len(program.steps), program.steps[k].number] = values if kept is None else values[:, kept]
+            step, twin = program.steps[k], program.twins.get(k + 1, k + 1) - 1
+            kept = (table != known[k]).numpy()
+            kept[leaves] |= bounder.open_units[k] | (bounder.open_units[twin] & (each is lines.shares))
+            values = np.where(kept, np.rint(table.numpy() * SCALE), NO_HINT).astype(np.uint8)
+            if kept.any():
+                tables[len(program.steps), step.number] = values if step.kept is None else values[:, step.kept]
         result.append(tables)
     return result[0], result[1]
 
