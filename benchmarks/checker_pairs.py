@@ -19,8 +19,8 @@ from equivalence_pairs import Workshop
 from equivalence_queries import Query, Suite, queries
 
 from paoding_verify.bounds.branching import search_cases
-from paoding_verify.checker.branching import root_state
 from paoding_verify.checker.claims import Setting
+from paoding_verify.checker.crown import enclose
 from paoding_verify.checker.exactly import prove_exactly
 from paoding_verify.checker.prove import prove
 from paoding_verify.equivalence.alignment import find_alignment
@@ -142,7 +142,7 @@ def _search_pair(engines: PairEngines, box: Box, prop: Property) -> Found | None
 
 
 def _search_cases(networks: Sequence[Network], box: Box, prop: Property, plain: Certificate) -> Found | None:
-    state = root_state(networks, *box, prop, plain, SEMANTICS[-1])
+    state = enclose(networks, box[0][None], box[1][None], SEMANTICS[-1], hints=[plain])
     outcome = search_cases(networks, state, prop, max_leaves=MAX_PARTS, limit_s=LIMIT_S)
     if not outcome.decided:
         return None

@@ -268,8 +268,7 @@ def leaves_enclosed(checker: Checker) -> None:
             ),
         )  # fmt: skip
         for networks, certificate, values in kinds:
-            prop = _row(np.ones(len(networks) * f.num_outputs))
-            state = branching.root_state(networks, lower, upper, prop, certificate, "real")
+            state = checker["crown"].enclose(networks, lower[None], upper[None], "real", hints=[certificate])
             steps = {step.number: step for step in state.program.steps}
             # Units of both signs in the region, so that leaves have points.
             tree = random_tree(rng, networks, depth=2, scale=1.0)
@@ -286,7 +285,7 @@ def leaves_enclosed(checker: Checker) -> None:
                 here = sign * v >= 0
                 assert not (empty[k] and here.any())
                 for value in range(1, len(part.values)):
-                    low, high = part.values[value].lower[k], part.values[value].upper[k]
+                    low, high = (end[k if len(end) > 1 else 0] for end in part.values[value].box)
                     assert (values[value][here] >= low - 1e-12).all()
                     assert (values[value][here] <= high + 1e-12).all()
 

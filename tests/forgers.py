@@ -18,7 +18,7 @@ from paoding_verify.evidence.codec import dumps
 from paoding_verify.evidence.measures import Evidence
 from paoding_verify.evidence.metrics import accuracy_metrics
 from paoding_verify.evidence.policy import DEFAULT_RULES, apply_rules
-from paoding_verify.evidence.result import AuditResult
+from paoding_verify.evidence.result import SCHEMA_VERSION, AuditResult
 from paoding_verify.evidence.verdict import Outcome, Verdict
 
 Forger = Callable[[AuditResult], AuditResult]
@@ -34,7 +34,7 @@ def rehash(folder: Path) -> None:
         }
         for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "manifest.json"
     }  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps({"schema_version": "1.0", "members": members}))
+    (folder / "manifest.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "members": members}))
 
 
 def refigured(result: AuditResult) -> AuditResult:

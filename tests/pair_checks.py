@@ -35,10 +35,10 @@ def pairs(checker: Checker) -> None:
             corners = np.where(rng.random(size=(60, *lower.shape)) < 0.5, lower, upper)
             points = np.concatenate([rng.uniform(lower, upper, size=(60, *lower.shape)), corners])
             for semantics in ("real", "float32"):
-                found = checker["differential"].pair_lower_bounds(
-                    f, g, lower, upper, rows, np.zeros(len(rows)), alignment=tuple(map(tuple, alignment)),
-                    semantics=semantics,
-                )  # fmt: skip
+                hints = [Certificate("differential", alignment=tuple(map(tuple, alignment)))]
+                found = checker["crown"].lower_bounds(
+                    [f, g], lower, upper, rows, np.zeros(len(rows)), semantics=semantics, hints=hints
+                )
                 for k in range(2):
                     outputs = np.concatenate([evaluate(f, points[:, k]), evaluate(g, points[:, k])], axis=1)
                     assert (found[k] <= outputs @ rows.T + 1e-12).all(), f"case {seed} {eps} {semantics}"
@@ -61,9 +61,8 @@ def pairs_that_cancel(checker: Checker) -> None:
     )
     assert exact.proved
     assert not rounded.proved
-    twins, program = checker["differential"].Twins(), checker["program"].pair_program(f, f, [None] * len(f.nodes))
-    checker["crown"].enclose(program, lower, upper, "float32", coupling=twins)
-    assert twins.differences[6][1][0, 0] >= 0.4  # one program absorbs x, the other one keeps it
+    state = checker["crown"].enclose([f, f], lower, upper, "float32", hints=[certificate])
+    assert state.differences[6][1][0, 0] >= 0.4  # one program absorbs x, the other one keeps it
 
 
 def first_layer_differences(checker: Checker) -> None:
@@ -71,13 +70,12 @@ def first_layer_differences(checker: Checker) -> None:
     rng = np.random.default_rng(2)
     f = chain((3,), random_dense(rng, 4, 3), Relu(), random_dense(rng, 2, 4))
     g = perturbed(f, 3, 0.1)
-    program = checker["program"].pair_program(f, g, [None] * 3)
-    twins = checker["differential"].Twins()
-    state = checker["crown"].enclose(program, -np.ones((1, 3)), np.ones((1, 3)), "real", coupling=twins)
+    hints = [Certificate("differential", alignment=(tuple(range(4)),))]
+    state = checker["crown"].enclose([f, g], -np.ones((1, 3)), np.ones((1, 3)), "real", hints=hints)
     corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
     first, second = evaluate_all(f, corners)[1], evaluate_all(g, corners)[1]
     for values, (low, high) in (
-        (first, (state.values[1].lower, state.values[1].upper)), (first - second, twins.differences[2]),
+        (first, (state.values[1].lower, state.values[1].upper)), (first - second, state.differences[2]),
     ):  # fmt: skip
         assert (low <= values.min(axis=0) + 1e-14).all()
         assert (high >= values.max(axis=0) - 1e-14).all()
@@ -99,16 +97,16 @@ def garbage_shares(checker: Checker) -> None:
         truth = (np.concatenate([evaluate(f, points), evaluate(g, points)], axis=1) @ rows.T).min(axis=0)
         start = len(f.nodes) + len(g.nodes)
         for trial in range(2):
-            hints: list[dict[tuple[int, int], np.ndarray]] = [{}, {}]
+            tables: list[dict[tuple[int, int], np.ndarray]] = [{}, {}]
             for k in g.activations:
                 shape = 1 if trial % 2 else len(rows), int(np.prod(g.shapes[k + 1]))
-                for each in hints:
+                for each in tables:
                     each[start, len(f.nodes) + k] = rng.integers(0, 256, shape).astype(np.uint8)
             for semantics in ("real", "float32"):
-                found = checker["differential"].pair_lower_bounds(
-                    f, g, lower, upper, rows, np.zeros(len(rows)), alignment=alignment, semantics=semantics,
-                    slopes=[hints[0]], shares=[hints[1]],
-                )  # fmt: skip
+                hints = [Certificate("differential", tables[0], alignment=alignment, shares=tables[1])]
+                found = checker["crown"].lower_bounds(
+                    [f, g], lower, upper, rows, np.zeros(len(rows)), semantics=semantics, hints=hints
+                )
                 assert (found[0] <= truth + 1e-12).all(), f"case {seed} {trial} {semantics}"
 
 
@@ -134,6 +132,38 @@ def damaged_shares(checker: Checker) -> None:
         assert proof.damaged
 
 
+def damaged_alignments(checker: Checker) -> None:
+    """An alignment that fits nowhere is no use and does no harm: both networks are bounded separately."""
+    f, g, kept = truncated(7)
+    rows = np.hstack([np.eye(f.num_outputs), -np.eye(f.num_outputs)])
+    centre = np.random.default_rng(4).uniform(size=(1, *f.input_shape))
+    box, offsets = (centre - 0.05, centre + 0.05), np.zeros(len(rows))
+
+    def bounds(alignment: tuple[tuple[int, ...], ...] | None) -> np.ndarray:
+        hints = [Certificate("differential", alignment=alignment)]
+        return np.asarray(checker["crown"].lower_bounds([f, g], *box, rows, offsets, hints=hints))
+
+    separate = bounds(None)
+    assert (bounds(kept) > separate + 1e-6).any()
+    first = kept[0]
+    for units in (
+        first[1:], (*first, 0), (), (first[1], *first[1:]), (-1, *first[1:]), (len(first) + 1, *first[1:]),
+        (10**30, *first[1:]),
+    ):  # fmt: skip
+        assert (bounds((units, *kept[1:])) == separate).all(), units
+    assert (bounds(kept[1:]) == separate).all()
+    mixed = (first[::-1], *kept[1:])  # a valid alignment, of units that do not continue each other
+    points = np.random.default_rng(5).uniform(*box, size=(200, *f.input_shape))
+    truth = (np.concatenate([evaluate(f, points), evaluate(g, points)], axis=1) @ rows.T).min(axis=0)
+    assert (bounds(mixed)[0] <= truth + 1e-12).all()
+    # Outputs keep their places, even if an activation computes them.
+    f = g = chain((2,), Dense(np.eye(2), np.array([1.0, 0.0])), Relu())
+    box, rows, offsets = (np.zeros((1, 2)), np.full((1, 2), 0.1)), np.array([[1.0, 0.0, 0.0, -1.0]]), np.zeros(1)
+    assert 0.8 < bounds(((0, 1),))[0, 0] <= 0.9 + 1e-12
+    rows = -rows
+    assert bounds(((1, 0),))[0, 0] <= -0.9
+
+
 PAIR_CHECKS: tuple[Callable[[Checker], None], ...] = (
-    first_layer_differences, pairs_that_cancel, garbage_shares, damaged_shares, pairs,
+    first_layer_differences, pairs_that_cancel, garbage_shares, damaged_shares, damaged_alignments, pairs,
 )  # fmt: skip

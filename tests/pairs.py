@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from paoding_verify.network.graph import Conv2d, Dense, Network, Reshape
+from paoding_verify.checker.backward import State
+from paoding_verify.checker.crown import enclose
+from paoding_verify.evidence.certificate import Certificate
+from paoding_verify.evidence.property import Property
+from paoding_verify.network.graph import Array, Conv2d, Dense, Network, Reshape
 
-__all__ = ["identity_alignment", "perturbed", "without_units"]
+__all__ = ["identity_alignment", "perturbed", "root_state", "without_units"]
 
 
 def identity_alignment(network: Network) -> tuple[tuple[int, ...], ...]:
@@ -47,3 +51,10 @@ def without_units(network: Network, kept: Sequence[Sequence[int]]) -> Network:
             op = Reshape((len(columns),))
         nodes.append(replace(node, op=op))
     return Network(network.input_shape, tuple(nodes))
+
+
+def root_state(
+    networks: Sequence[Network], lower: Array, upper: Array, prop: Property, certificate: Certificate, semantics: str
+) -> State:
+    """What the checker knows on one whole region, with a certificate's hints. Shapes: lower, upper (*input_shape)."""
+    return enclose(networks, lower[None], upper[None], semantics, hints=[certificate], num_rows=len(prop.rows))

@@ -9,11 +9,11 @@ from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.bounds.case_bounds import CaseBounder, Lines
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.bounds.differential import PairBounder
-from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases, root_state
-from paoding_verify.checker.crown import lower_bounds
+from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases
+from paoding_verify.checker.crown import enclose, lower_bounds
 from paoding_verify.checker.prove import prove
 from paoding_verify.errors import UnsupportedOpError
-from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree
+from paoding_verify.evidence.certificate import LEAF, NO_HINT, Certificate, ReluTree
 from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.property import Property, decides_like, distance_at_most
 from paoding_verify.network.evaluate import evaluate
@@ -32,7 +32,7 @@ def gap(network):
     """CROWN's bound of the first output on the box (-.5, .5), and the smallest value that an attack finds there."""
     row, box = np.eye(network.num_outputs)[:1], (np.full((1, 6), -0.5), np.full((1, 6), 0.5))
     found = attack([network], *box, row, np.zeros(1), ((0,),), restarts=40, steps=60, seed=0)
-    return float(lower_bounds(network, *box, row, np.zeros(1))[0, 0]), float(found.margin[0])
+    return float(lower_bounds([network], *box, row, np.zeros(1))[0, 0]), float(found.margin[0])
 
 
 HALF = (np.full(6, -0.5), np.full(6, 0.5))
@@ -44,7 +44,7 @@ def above(offset):
 
 def search(networks, box, prop, semantics="float32", certificate=None, **limits):
     certificate = certificate or Certificate("crown")
-    state = root_state(networks, *box, prop, certificate, semantics)
+    state = enclose(networks, box[0][None], box[1][None], semantics, hints=[certificate], num_rows=len(prop.rows))
     return search_cases(networks, state, prop, **{"max_leaves": 3000, "limit_s": 20.0, **limits})
 
 
@@ -84,7 +84,7 @@ def test_search_and_checker_compute_the_same_bounds():
         prop = Property(row[None], np.array([0.5]), ((0,),))
         tree = random_tree(rng, [network], depth=3, scale=0.2)
         certificate = Certificate("crown", trees=(tree,))
-        state = root_state([network], centre - 0.3, centre + 0.3, prop, certificate, "float32")
+        state = enclose([network], (centre - 0.3)[None], (centre + 0.3)[None], "float32", hints=[certificate])
         bounder = CaseBounder(state)
         leaves = list(cases(tree))
         places = Places([leaf.conditions for leaf in leaves], bounder.units)
@@ -129,6 +129,15 @@ def test_pairs():
             proof, plain = prove([f, g], *boxes, [prop, prop], [certificate, hints], semantics=semantics)
             assert proof.proved
             assert not plain.proved
+        split = {
+            row for tree in outcome.trees for node, row in zip(tree.nodes, tree.units, strict=True) if node == LEAF
+        }
+        assert 0 < len(split) < len(prop.rows)
+        for (start, _), table in (*outcome.slopes.items(), *outcome.shares.items()):
+            assert start == len(f.nodes) + len(g.nodes)
+            closed = (table == NO_HINT).all(axis=1)  # a row that is not split needs hints only where they helped
+            assert not closed[sorted(split)].any()
+            assert closed.any()
 
 
 def test_clauses_with_several_rows():

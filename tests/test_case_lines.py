@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,7 @@ import torch
 from paoding_verify.bounds.case_bounds import CaseBounder
 from paoding_verify.bounds.case_lines import Question, as_tables, improve
 from paoding_verify.bounds.case_tree import Places
-from paoding_verify.checker.branching import root_state
-from paoding_verify.checker.differential import pair_lower_bounds
+from paoding_verify.checker.crown import enclose, lower_bounds
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.property import distance_at_most
@@ -33,9 +34,9 @@ def improved(name: str, steps: int = 25) -> tuple[np.ndarray, np.ndarray, Certif
     """Bounds of -|f - g| before and after, the certificate, and the box."""
     f, g, alignment = PAIRS[name]
     centre = np.random.default_rng(0).uniform(size=f.input_shape)
-    box = centre - 0.15, centre + 0.15
+    box = (centre - 0.15)[None], (centre + 0.15)[None]
     prop = distance_at_most(0.0, f.num_outputs)
-    state = root_state([f, g], *box, prop, Certificate("differential", alignment=alignment), "real")
+    state = enclose([f, g], *box, "real", hints=[Certificate("differential", alignment=alignment)])
     bounder = CaseBounder(state)
     rows, offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
     places = Places([()] * len(rows), bounder.units)
@@ -44,7 +45,7 @@ def improved(name: str, steps: int = 25) -> tuple[np.ndarray, np.ndarray, Certif
     with torch.no_grad():
         before = question.bound(none).lower.numpy()
     found = improve(question, none, steps=steps, turn=True)
-    slopes, shares = as_tables(found.lines, bounder)
+    slopes, shares = as_tables(found.lines, bounder, start=start, leaves=range(len(rows)))
     return before, found.lower.numpy(), Certificate("differential", slopes, alignment=alignment, shares=shares), box
 
 
@@ -58,15 +59,12 @@ def test_every_row_gets_better_or_stays(name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_checker_proves_what_the_search_found(name: str) -> None:
     _, after, certificate, box = improved(name)
-    f, g, alignment = PAIRS[name]
+    f, g, _ = PAIRS[name]
     rows = distance_at_most(0.0, f.num_outputs).rows
-    proved = pair_lower_bounds(
-        f, g, box[0][None], box[1][None], rows, np.zeros(len(rows)), alignment=alignment, semantics="real",
-        slopes=[certificate.slopes], shares=[certificate.shares],
-    )[0]  # fmt: skip
+    proved = lower_bounds([f, g], *box, rows, np.zeros(len(rows)), hints=[certificate])[0]
     # The checker takes the better of joint and separate bounds.
     assert (proved >= after - 1e-9).all()
-    points = np.random.default_rng(1).uniform(*box, size=(2000, *f.input_shape))
+    points = np.random.default_rng(1).uniform(box[0][0], box[1][0], size=(2000, *f.input_shape))
     difference = evaluate(f, points) - evaluate(g, points)
     assert (proved <= np.concatenate([-difference, difference], axis=1).min(axis=0)).all()
 
@@ -74,15 +72,12 @@ def test_the_checker_proves_what_the_search_found(name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_shares_count_in_the_proof(name: str) -> None:
     _, _, certificate, box = improved(name)
-    f, g, alignment = PAIRS[name]
+    f, g, _ = PAIRS[name]
     rows = distance_at_most(0.0, f.num_outputs).rows
     with_shares, without = (
-        pair_lower_bounds(
-            f, g, box[0][None], box[1][None], rows, np.zeros(len(rows)), alignment=alignment, semantics="real",
-            slopes=[certificate.slopes], shares=shares,
-        )[0]
-        for shares in ([certificate.shares], None)
-    )  # fmt: skip
+        lower_bounds([f, g], *box, rows, np.zeros(len(rows)), hints=[hint])[0]
+        for hint in (certificate, replace(certificate, shares={}))
+    )
     assert with_shares.sum() > without.sum() + 1e-3
     assert any(((table > 0) & (table < 255)).any() for table in certificate.shares.values())
 
@@ -92,4 +87,4 @@ def test_shares_survive_json() -> None:
     again = loads(Certificate, dumps(certificate), "certificate")
     assert again.shares.keys() == certificate.shares.keys()
     assert all((again.shares[key] == table).all() for key, table in certificate.shares.items())
-    assert [table.shape for table in certificate.shares.values()] == [(6, 15), (6, 15)]
+    assert {table.shape for table in certificate.shares.values()} == {(6, 15)}

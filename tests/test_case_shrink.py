@@ -10,12 +10,11 @@ from paoding_verify.bounds.case_bounds import CaseBounder
 from paoding_verify.bounds.case_lines import as_tables
 from paoding_verify.bounds.case_shrink import shrunk
 from paoding_verify.bounds.case_tree import Places
-from paoding_verify.checker.branching import root_state
 from paoding_verify.evidence.certificate import NO_HINT, Certificate
 from paoding_verify.evidence.property import distance_at_most
 from paoding_verify.network.graph import Network
 from tests.networks import conv_net, dense_net, residual_net
-from tests.pairs import identity_alignment, perturbed, without_units
+from tests.pairs import identity_alignment, perturbed, root_state, without_units
 
 WIDE = dense_net(1, (6, 24, 24, 3))
 KEPT = (tuple(range(3, 24)), tuple(range(20)))

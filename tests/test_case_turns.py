@@ -9,7 +9,7 @@ import pytest
 
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.bounds.case_tree import Case, as_tree, pruned
-from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases, root_state
+from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases
 from paoding_verify.checker.exact_pair import ExactPair, exact_pair_program
 from paoding_verify.checker.exact_tree import cases_of, least_of_cases
 from paoding_verify.checker.program import single_program
@@ -18,7 +18,7 @@ from paoding_verify.evidence.codec import dumps, loads
 from paoding_verify.evidence.property import distance_at_most
 from paoding_verify.network.evaluate import evaluate
 from tests.networks import dense_net
-from tests.pairs import perturbed, without_units
+from tests.pairs import perturbed, root_state, without_units
 
 F = dense_net(5, (6, 14, 12, 3))
 KEPT = (tuple(range(2, 14)), tuple(range(10)))

@@ -47,7 +47,7 @@ def test_bounds_never_exceed_exact_values() -> None:
         centre, eps = rng.uniform(-1, 1, size=2), rng.choice([0.0, 1e-12, 1e-3, 0.3, 2.0])
         lower, upper = centre - eps, centre + eps
         found = {
-            s: lower_bounds(network, lower[None], upper[None], rows, np.zeros(3), semantics=s)[0]
+            s: lower_bounds([network], lower[None], upper[None], rows, np.zeros(3), semantics=s)[0]
             for s in ("real", "float32")
         }
         assert (found["float32"] <= found["real"] + 1e-12).all()
@@ -66,7 +66,7 @@ def test_bounds_are_as_tight_as_exact_ones() -> None:
         centre = rng.uniform(size=network.input_shape)
         rows = rng.normal(size=(3, network.num_outputs))
         exact = exact_lower_bounds(network, centre - 0.02, centre + 0.02, rows, np.ones(3))
-        found = lower_bounds(network, (centre - 0.02)[None], (centre + 0.02)[None], rows, np.ones(3))[0]
+        found = lower_bounds([network], (centre - 0.02)[None], (centre + 0.02)[None], rows, np.ones(3))[0]
         assert all(Fraction(float(bound)) <= y for bound, y in zip(found, exact, strict=True))
         np.testing.assert_allclose(found, [float(y) for y in exact], atol=1e-10)
 

@@ -9,7 +9,6 @@ import pytest
 from paoding_verify.checker import (
     branching,
     crown,
-    differential,
     exact,
     exact_numbers,
     exact_ops,
@@ -28,6 +27,6 @@ from tests.pair_checks import PAIR_CHECKS
 @pytest.mark.parametrize("check", CHECKS + PAIR_CHECKS + CASE_CHECKS + EXACT_CHECKS, ids=lambda check: check.__name__)
 def test_checker_is_sound(check: Callable[..., None]) -> None:
     modules = (
-        branching, crown, differential, exact, exact_numbers, exact_ops, exact_pair, exact_tree, program, prove, relax,
+        branching, crown, exact, exact_numbers, exact_ops, exact_pair, exact_tree, program, prove, relax,
     )  # fmt: skip
     check({module.__name__.rpartition(".")[2]: module for module in modules})

@@ -71,7 +71,7 @@ def exact_checks(network: Network, seed: int, num_points: int) -> int:
     rows = rng.normal(size=(6, network.num_outputs))
     values = Exact.of(rows) @ exact_values(network, np.concatenate([np.clip(inside, lower, upper), corners]))
     for semantics in ("real", "float32"):
-        found = lower_bounds(network, lower[None], upper[None], rows, np.zeros(6), semantics=semantics)[0]
+        found = lower_bounds([network], lower[None], upper[None], rows, np.zeros(6), semantics=semantics)[0]
         assert ((values + (-Exact.of(found))[:, None]).numbers >= 0).all(), (seed, semantics)
     return values.numbers.size
 

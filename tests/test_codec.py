@@ -59,6 +59,27 @@ def test_a_table_has_one_text(other: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        table("40@1x300@2", 3, 5, 1, 9, 0, 5, 7), table("40@1x300@2", 3, 5, 0, 5, 0, 5, 7),
+        table("40@1x300@2", 3, 9, 0, 44, 1, 5, 7), table("40@1x300@2", 44, 9, 0, 5, 1, 5, 7),
+        table("40@1x300@2", 3, 9, 0, 5, 1, NO_HINT, 7), table("40@1x300@2", 3, 9, 0, 5, 1, 5),
+        table("40@1x300@2", 3, 9, 0, 5, 1, 5, 7, 8), table("40@1x300@2", 3, 9, 5, 5, 7), table("40@1x300@2"),
+        table("40@01x300@2", 3, 9, 0, 5, 1, 5, 7), table("40@1x300@99999999", 3, 9, 0, 5, 1, 5, 7),
+        table("40@1x300@", 3, 9, 0, 5, 1, 5, 7), table("40x300@2", 0x10, 0, 0, 0, 0, 9, 0, 5, 1, 5, 7),
+        table("40@1x300", 3, 0, 0x40, *bytes(30), 4, *bytes(5), 5, 7),
+    ],
+)  # fmt: skip
+def test_few_entries_are_numbered_in_one_way(other: str) -> None:
+    hints = loads(Tables, text(table("40@1x300@2", 3, 9, 0, 5, 1, 5, 7)), "x")["0"].slopes[3, 1]
+    assert {tuple(map(int, place)): int(hints[tuple(place)]) for place in np.argwhere(hints != NO_HINT)} == {
+        (3, 9): 5, (3, 261): 7,
+    }  # fmt: skip
+    with pytest.raises(DataError):
+        loads(Tables, text(other), "x")
+
+
+@pytest.mark.parametrize(
     "key", ["03,1", "\N{SUPERSCRIPT TWO},1", "\N{ARABIC-INDIC DIGIT THREE},1", "3,1\n", "-1,1", "3"]
 )
 def test_a_key_has_one_text(key: str) -> None:
@@ -68,7 +89,7 @@ def test_a_key_has_one_text(key: str) -> None:
 
 def test_all_tables_of_a_file_have_room_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "MAX_ENTRIES", 5000)
-    small = table("32x64", *bytes(12))
+    small = table("32@0x64@0")
     assert len(loads(Tables, text(small, small), "x")) == 2
     assert len(loads(Tables, text(small, small), "x")) == 2
     with pytest.raises(DataError, match="too large"):

@@ -11,9 +11,8 @@ import pytest
 from paoding_verify.bounds.branching import search_cases
 from paoding_verify.bounds.differential import PairBounder
 from paoding_verify.checker import exact_pair, exactly
-from paoding_verify.checker.branching import root_state
 from paoding_verify.checker.claims import Setting
-from paoding_verify.checker.crown import lower_bounds
+from paoding_verify.checker.crown import enclose, lower_bounds
 from paoding_verify.checker.exactly import prove_exactly
 from paoding_verify.checker.prove import prove
 from paoding_verify.errors import SoundnessError
@@ -51,7 +50,7 @@ def proved(networks: Sequence[Network], prop: Property, certificate: Certificate
 
 def searched(networks: tuple[Network, ...], prop: Property, certificate: Certificate, *ends: np.ndarray) -> Certificate:
     """A certificate with cases."""
-    state = root_state(networks, *ends, prop, certificate, "float32")
+    state = enclose(networks, ends[0][None], ends[1][None], "float32", hints=[certificate], num_rows=len(prop.rows))
     outcome = search_cases(networks, state, prop, max_leaves=3000, limit_s=30.0)
     assert outcome.decided, outcome.limit
     assert outcome.trees
@@ -119,7 +118,7 @@ def forgeries(certificate: Certificate) -> list[Certificate]:
 def test_cases_of_one_network_are_shown() -> None:
     network, (low, high) = dense_net(1, sizes=(6, 12, 10, 1)), (np.full(6, -0.5), np.full(6, 0.5))
     row = np.ones((1, 1))
-    bound = float(lower_bounds(network, low[None], high[None], row, np.zeros(1))[0, 0])
+    bound = float(lower_bounds([network], low[None], high[None], row, np.zeros(1))[0, 0])
     seen = float(evaluate(network, np.random.default_rng(0).uniform(low, high, size=(4000, 6))).min())
     prop = Property(row, np.array([-bound - 0.3 * (seen - bound)]), ((0,),))
     certificate, setting = (

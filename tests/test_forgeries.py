@@ -228,8 +228,8 @@ def test_texts_that_readers_understand_differently_are_refused(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda text: text.replace('{"schema_version"', '{"schema_version": "1.0", "schema_version"', 1),
-        lambda text: text.replace('"1.0"', '"99"', 1),
+        lambda text: text.replace('{"schema_version"', '{"schema_version": "1.1", "schema_version"', 1),
+        lambda text: text.replace('"1.1"', '"99"', 1),
         lambda text: text.replace('"bytes"', '"note": "x", "bytes"', 1),
     ],
 )

@@ -7,7 +7,6 @@ import pytest
 
 from paoding_verify.bounds.inner_lines import inner_slopes
 from paoding_verify.checker.backward import State
-from paoding_verify.checker.branching import root_state
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate, Slopes
 from paoding_verify.evidence.codec import dumps, loads
@@ -15,7 +14,7 @@ from paoding_verify.evidence.property import distance_at_most
 from paoding_verify.network.evaluate import evaluate_all
 from paoding_verify.network.graph import Network
 from tests.networks import conv_net, dense_net, pooled_net, residual_net
-from tests.pairs import identity_alignment, perturbed, without_units
+from tests.pairs import identity_alignment, perturbed, root_state, without_units
 
 KEPT = tuple(tuple(range(2, 16)) for _ in range(3))
 DEEP = dense_net(2, (6, 16, 16, 16, 3))

@@ -87,7 +87,7 @@ def longest_s(monkeypatch: pytest.MonkeyPatch) -> Steps:
         monkeypatch.setattr(owner, name, run)
 
     for owner, name in ((stages.LirpaBounder, "lower_bounds"), (stages, "attack"), (prove, "prove"),
-                        (relu_splitting, "root_state"), (branching._Search, "_roots"), (branching._Search, "_bound"),
+                        (relu_splitting, "enclose"), (branching._Search, "_roots"), (branching._Search, "_bound"),
                         (branching._Search, "_split")):  # fmt: skip
         timed(owner, name)
     return found
@@ -97,7 +97,7 @@ def one_evaluation(longest_s: Steps) -> float:
     """Seconds of the longest thing that is not interrupted: a method's bounds, a proof, or a round of splitting."""
     round_s = longest_s["_bound"] + longest_s["_split"]
     proofs_s = 2 * longest_s["prove"]  # in both arithmetics
-    return max(round_s, proofs_s, longest_s["root_state"] + longest_s["_roots"], *longest_s.values())
+    return max(round_s, proofs_s, longest_s["enclose"] + longest_s["_roots"], *longest_s.values())
 
 
 def test_a_budget_is_kept_within_a_tenth_and_one_evaluation(longest_s: Steps) -> None:

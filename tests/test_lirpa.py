@@ -152,12 +152,13 @@ def test_alpha_crown_with_layers_that_are_stable(make):
 
 def test_slopes_help_the_checker():
     from paoding_verify.checker.crown import lower_bounds
+    from paoding_verify.evidence.certificate import Certificate
 
     network = dense_net(11, sizes=(8, 30, 30, 30, 4))
     lower, upper, rows, offsets = problem(network, 12, count=8, radius=0.5)
     slopes = LirpaBounder(network).lower_bounds(lower, upper, rows, offsets, method="alpha-crown").slopes
-    plain = lower_bounds(network, lower, upper, rows, offsets)
-    hinted = lower_bounds(network, lower, upper, rows, offsets, slopes=slopes)
+    plain = lower_bounds([network], lower, upper, rows, offsets)
+    hinted = lower_bounds([network], lower, upper, rows, offsets, hints=[Certificate("crown", s) for s in slopes])
     assert hinted.mean() > plain.mean() + 0.01 * np.abs(plain).mean()
 
 

@@ -21,7 +21,7 @@ from paoding_verify.bounds.case_lines import Question, as_tables, improve
 from paoding_verify.bounds.case_shrink import shrunk
 from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree, pruned
 from paoding_verify.checker.backward import State
-from paoding_verify.evidence.certificate import ReluTree, Slopes
+from paoding_verify.evidence.certificate import LEAF, ReluTree, Slopes
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Float32Array, Network
 from paoding_verify.regions import float32_interior
@@ -95,8 +95,8 @@ class _Search:
     ) -> None:  # fmt: skip
         self._networks, self._b, self._prop = networks, bounder, prop
         self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
-        self._lines = Lines()
-        """Of every row on the whole region, then those of some cases."""
+        self._lines = self._first_lines = Lines()
+        """Of every row on the whole region, then those of some cases; and those that the checker takes itself."""
         self._num_lines = len(self._rows)
         least, most = _BATCH
         self._batch = min(most, max(least, _NUMBERS // max(1, sum(bounder.units.values()))))
@@ -146,7 +146,9 @@ class _Search:
                 slopes, shares = as_tables(self._lines.of(torch.tensor(numbers)), self._b)
                 tree = replace(tree, slopes=slopes, shares=shares)
             trees.append(tree)
-        slopes, shares = as_tables(self._lines.of(torch.arange(count)), self._b)
+        leaves = {row for tree in trees for node, row in zip(tree.nodes, tree.units, strict=True) if node == LEAF}
+        own = self._lines.of(torch.arange(count))
+        slopes, shares = as_tables(own, self._b, start=self._first_lines, leaves=sorted(leaves))
         return replace(outcome, trees=tuple(trees), slopes=slopes, shares=shares, limit=limit)
 
     def _raise(self, roots: Sequence[Case], margin: float) -> None:
@@ -191,7 +193,7 @@ class _Search:
     def _roots(self) -> list[Case]:
         """A case for every clause that is not positive on the whole region."""
         intervals = self._b.intervals(Places([()] * len(self._rows), self._b.units), len(self._rows))
-        self._lines = self._b.default_lines(intervals)
+        self._lines, self._first_lines = self._b.default_lines(intervals), self._b.default_lines(intervals)
         with torch.no_grad():
             bounds = self._b.bound(self._rows, self._offsets, intervals, {}, self._lines).lower.numpy()
         best = self._best_rows(bounds, _ROOT_ROWS)

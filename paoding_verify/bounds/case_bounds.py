@@ -17,7 +17,6 @@ from paoding_verify.bounds.case_tree import Places
 from paoding_verify.bounds.pair_relaxation import Coupling, Interval
 from paoding_verify.bounds.torch_linear import TorchLinear
 from paoding_verify.checker.backward import State
-from paoding_verify.checker.differential import Twins
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
@@ -133,11 +132,9 @@ class CaseBounder:
             for k, x in state.lines.items()
             if k not in self.units
         }
-        self._differences = {}
-        if isinstance(state.coupling, Twins):
-            known = state.coupling.differences
-            ours = [second - 1 for second in self.program.twins if second - 1 in self.units]
-            self._differences = {g: Interval(*map(_flat, known[self.program.steps[g].inputs[0]])) for g in ours}
+        ours = [second - 1 for second in self.program.twins if second - 1 in self.units]
+        known = state.differences
+        self._differences = {g: Interval(*map(_flat, known[self.program.steps[g].inputs[0]])) for g in ours}
 
     def _ends(self, value: int) -> Interval:
         return Interval(_flat(self.state.values[value].lower), _flat(self.state.values[value].upper))

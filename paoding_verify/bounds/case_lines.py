@@ -7,6 +7,7 @@ shares are optimised in the same way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,17 +97,30 @@ def improve(question: Question, betas: torch.Tensor, *, steps: int, turn: bool) 
     return Found(best, best_betas, kept)
 
 
-def as_tables(lines: Lines, bounder: CaseBounder) -> tuple[Slopes, Slopes]:
-    """Slopes and shares in the form of a certificate, where there is a choice. Shapes: (n, units) each."""
+def as_tables(
+    lines: Lines, bounder: CaseBounder, *, start: Lines | None = None, leaves: Sequence[int] = ()
+) -> tuple[Slopes, Slopes]:
+    """Slopes and shares in the form of a certificate, where there is a choice. Shapes: (n, units) each.
+
+    start: what the checker takes itself on the whole region, which is left out; but on parts of it the checker may take
+    something else. leaves: rows that are bounded there.
+    """
     program, result = bounder.program, []
-    for each, choice in zip((lines.slopes, lines.shares), bounder.choices, strict=True):
+    for each, known, choice in zip(
+        (lines.slopes, lines.shares), (start.slopes, start.shares) if start else ({}, {}), bounder.choices, strict=True
+    ):
         tables = {}
         for k, table in each.items():
-            values, kept = np.rint(table.numpy() * SCALE).astype(np.uint8), program.steps[k].kept
-            values[:, ~choice[k].numpy()] = NO_HINT
-            if kept is not None:
-                values = np.where(kept >= 0, values[:, kept], NO_HINT).astype(np.uint8)
-            tables[len(program.steps), program.steps[k].number] = values
+            step, wanted = program.steps[k], np.broadcast_to(choice[k].numpy(), table.shape).copy()
+            if k in known:
+                same = (table == known[k]).numpy()
+                same[leaves] = False
+                wanted &= ~same
+            if wanted.any():
+                values = np.where(wanted, np.rint(table.numpy() * SCALE), NO_HINT).astype(np.uint8)
+                if step.kept is not None:
+                    values = np.where(step.kept >= 0, values[:, step.kept], NO_HINT).astype(np.uint8)
+                tables[len(program.steps), step.number] = values
         result.append(tables)
     return result[0], result[1]
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.checker.backward import State
-from paoding_verify.checker.differential import Twins
 from paoding_verify.checker.intervals import Enclosure
 from paoding_verify.checker.program import Program, Step
 from paoding_verify.network.graph import Dense, Relu, Reshape
@@ -35,13 +34,9 @@ def shrunk(state: State) -> State:
     if not left:
         return state
     steps = tuple(_smaller(index, step, program, left) for index, step in enumerate(program.steps))
-    coupling = state.coupling
-    if isinstance(coupling, Twins):
-        differences = {v: tuple(_cut(end, left.get(v)) for end in ends) for v, ends in coupling.differences.items()}
-        coupling = Twins()
-        coupling.differences = {v: (low, high) for v, (low, high) in differences.items()}
+    differences = {v: (_cut(low, left.get(v)), _cut(high, left.get(v))) for v, (low, high) in state.differences.items()}
     values = [_cut_all(value, left.get(v)) for v, value in enumerate(state.values)]
-    return State(replace(program, steps=steps), values, coupling=coupling, blends=state.blends)
+    return State(replace(program, steps=steps), values, differences=differences)
 
 
 def _left(state: State) -> dict[int, Indices]:

@@ -18,7 +18,6 @@ import torch
 from paoding_verify.bounds.pair_model import Alignment, PairModel
 from paoding_verify.bounds.pair_relaxation import Coupling, Interval
 from paoding_verify.checker.backward import State
-from paoding_verify.checker.differential import Twins
 from paoding_verify.checker.program import Program
 from paoding_verify.network.graph import Add, Array, LeakyRelu, Network, Relu
 
@@ -94,14 +93,13 @@ class _Boxes:
         values = [Interval(_tensor(x.lower), _tensor(x.upper)) for x in state.values]
         boxes = cls(model, values[0])
         steps = {step.number: step for step in program.steps}
-        differences = state.coupling.differences if isinstance(state.coupling, Twins) else {}
         for s, side in enumerate(model.sides):
             for k in side.network.activations:
                 z = steps[k + s * len(f.nodes)].inputs[0]
                 shape = side.network.shapes[k + 1]
                 boxes._layers[s, k] = _own(values[z], program, z, shape)
-                if z in differences and k in model.units:
-                    units, d = model.units[k], Interval(*map(_tensor, differences[z]))
+                if z in state.differences and k in model.units:
+                    units, d = model.units[k], Interval(*map(_tensor, state.differences[z]))
                     wide = boxes._layers[0, k]
                     aligned = Interval(wide.lower[:, units], wide.upper[:, units])
                     boxes._couplings[k] = Coupling(aligned, boxes._layers[1, k], _own(d, program, z, shape))

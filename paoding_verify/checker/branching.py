@@ -22,26 +22,22 @@ Source: Wang et al., arXiv 2103.06624 (the multipliers).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from paoding_verify.checker.backward import Indices, Pass, State, take_back
+from paoding_verify.checker.backward import State
 from paoding_verify.checker.crown import CHUNK_NUMBERS, bound_rows, enclose
-from paoding_verify.checker.differential import Twins, pair_state
-from paoding_verify.checker.intervals import Enclosure, enclose_activation
-from paoding_verify.checker.program import Program, check_slopes, num_units, single_program
-from paoding_verify.checker.relax import Lines
+from paoding_verify.checker.differences import meet
+from paoding_verify.checker.intervals import Box, enclose_nonlinear
+from paoding_verify.checker.program import Program, check_slopes, num_units
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import LEAF, Certificate, ReluTree, Slopes
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, LeakyRelu, Network, Relu
 
-__all__ = ["MAX_CASES", "MAX_CONDITIONS", "Leaf", "bound_leaves", "cases", "margin_by_cases", "narrowed", "root_state"]
-
-Record = TypeVar("Record", Enclosure, Lines)
+__all__ = ["MAX_CASES", "MAX_CONDITIONS", "Leaf", "bound_leaves", "cases", "margin_by_cases", "narrowed"]
 
 MAX_CASES = 200_000
 """Leaves that the trees of one certificate may have."""
@@ -74,34 +70,18 @@ def margin_by_cases(
     Shapes: networks: one, or (f, g); lower, upper (*input_shape).
     Raises: InputError if the certificate's trees fit neither the networks nor the property.
     """
-    state = root_state(networks, lower, upper, prop, certificate, semantics)
+    state = enclose(networks, lower[None], upper[None], semantics, hints=[certificate], num_rows=len(prop.rows))
     leaves = [_checked(tree, prop, state.program) for tree in certificate.trees]
     if len({tree.clause for tree in certificate.trees}) != len(leaves) or sum(map(len, leaves)) > MAX_CASES:
         raise InputError(f"the certificate has two trees for one clause, or more than {MAX_CASES} leaves")
-    with np.errstate(all="ignore"):
-        found = bound_rows(replace(state, coupling=None), prop.rows, prop.offsets)[0]
-        if state.coupling is not None:
-            found = np.maximum(found, bound_rows(state, prop.rows, prop.offsets)[0])
-        margins = [float(found[list(clause)].max()) for clause in prop.clauses]
-        for tree, parts in zip(certificate.trees, leaves, strict=True):
-            least = float(bound_leaves(state, parts, prop, semantics).min())
-            # Leaves cover a region that is not empty; if all are empty, some enclosure is wrong.
-            if np.isfinite(least):
-                margins[tree.clause] = max(margins[tree.clause], least)
+    found = bound_rows(state, prop.rows, prop.offsets)[0]
+    margins = [float(found[list(clause)].max()) for clause in prop.clauses]
+    for tree, parts in zip(certificate.trees, leaves, strict=True):
+        least = float(bound_leaves(state, parts, prop, semantics).min())
+        # Leaves cover a region that is not empty; if all are empty, some enclosure is wrong.
+        if np.isfinite(least):
+            margins[tree.clause] = max(margins[tree.clause], least)
     return min(margins)
-
-
-def root_state(
-    networks: Sequence[Network], lower: Array, upper: Array, prop: Property, certificate: Certificate, semantics: str
-) -> State:
-    """What the checker knows of all values on the whole box. Raises: InputError as `enclose`."""
-    slopes = [certificate.slopes] if certificate.slopes else None
-    box, num_rows = (lower[None], upper[None]), len(prop.rows)
-    if len(networks) == 1:
-        return enclose(single_program(networks[0]), *box, semantics, slopes=slopes, num_rows=num_rows)
-    f, g = networks
-    shares = [certificate.shares] if certificate.shares else None
-    return pair_state(f, g, box, certificate.alignment, semantics, slopes=slopes, shares=shares, num_rows=num_rows)
 
 
 def cases(tree: ReluTree) -> Iterator[Leaf]:
@@ -169,98 +149,68 @@ def _checked(tree: ReluTree, prop: Property, program: Program) -> list[Leaf]:
 
 def bound_leaves(state: State, leaves: Sequence[Leaf], prop: Property, semantics: str) -> Array:
     """Lower bounds of every leaf's row; infinity for leaves without executions. `state` is about one region."""
+    found = np.full(len(leaves), -np.inf)
     if not all(np.isfinite(value.charge).all() for value in state.values):
-        return np.full(len(leaves), -np.inf)
-    size = sum(int(np.prod(shape)) for shape in state.program.shapes)
-    step = max(1, CHUNK_NUMBERS // size)
-    return np.concatenate(
-        [_bound_some(state, leaves[i : i + step], prop, semantics) for i in range(0, len(leaves), step)]
-    )
+        return found
+    step = max(1, CHUNK_NUMBERS // sum(int(np.prod(shape)) for shape in state.program.shapes))
+    for i in range(0, len(leaves), step):
+        part = leaves[i : i + step]
+        narrow, credit, empty = narrowed(state, part, semantics)
+        narrow.slopes = _beside(state.slopes, [leaf.slopes for leaf in part])
+        narrow.shares = _beside(state.shares, [leaf.shares for leaf in part])
+        rows = np.array([[leaf.row] for leaf in part])
+        bounds = bound_rows(narrow, prop.rows[rows], prop.offsets[rows], rows, credit)
+        found[i : i + step] = np.where(empty, np.inf, bounds[:, 0])
+    return found
 
 
-def _bound_some(state: State, leaves: Sequence[Leaf], prop: Property, semantics: str) -> Array:
-    part, credit, empty = narrowed(state, leaves, semantics)
-    part = replace(
-        part,
-        slopes=_beside(part.slopes, [leaf.slopes for leaf in leaves]),
-        shares=_beside(part.shares, [leaf.shares for leaf in leaves]),
-    )
-    numbers = np.array([leaf.row for leaf in leaves], dtype=np.intp)
-    found = _bounds(replace(part, coupling=None), prop, numbers, credit)
-    if part.coupling is not None:
-        found = np.maximum(found, _bounds(part, prop, numbers, credit))
-    return np.where(empty, np.inf, found)
-
-
-def _beside(tables: Sequence[Slopes] | None, own: Sequence[Slopes]) -> Sequence[Slopes] | None:
+def _beside(tables: Sequence[Slopes], own: Sequence[Slopes]) -> Sequence[Slopes]:
     """Each leaf's own tables, or else the certificate's. Leaves that have the same tables get the same objects."""
     if not any(own):
         return tables
-    known: dict[int, Slopes] = {}
-    for each, general in zip(own, tables or [{}] * len(own), strict=True):
+    general, known = tables[0] if tables else {}, dict[int, Slopes]()
+    for each in own:
         known.setdefault(id(each), {**general, **each})
     return [known[id(each)] for each in own]
-
-
-def _bounds(state: State, prop: Property, numbers: Indices, credit: dict[int, Array]) -> Array:
-    """One row for each region of the state. Shapes: numbers (n,) -> (n,)."""
-    widths = [state.program.shapes[value][0] for value in state.program.outputs]
-    pieces = np.split(prop.rows[numbers].astype(np.float64), np.cumsum(widths)[:-1], axis=1)
-    coefficients = dict(zip(state.program.outputs, pieces, strict=True))
-    zero = np.zeros(len(numbers))
-    rows = Pass(np.arange(len(numbers)), coefficients, prop.offsets[numbers].astype(np.float64), zero, credit)
-    return take_back(state, rows, len(state.program.steps), numbers)
 
 
 def narrowed(
     state: State, leaves: Sequence[Leaf], semantics: str
 ) -> tuple[State, dict[int, Array], npt.NDArray[np.bool_]]:
-    """The state of one region on each of its leaves, their credits, and which of them have no executions."""
+    """The state of one region on each of its leaves, their credits, and which of them have no executions.
+
+    Only what is narrower on some leaf has an entry for each of them.
+    """
     program, count = state.program, len(leaves)
-    steps = {step.number: index for index, step in enumerate(program.steps)}
-    bounds: dict[int, tuple[Array, Array]] = {}
+    steps = {step.number: step for step in program.steps}
+    boxes: dict[int, Box] = {}
     credit: dict[int, Array] = {}
     for k, leaf in enumerate(leaves):
         for (node, unit, sign), beta in zip(leaf.conditions, leaf.multipliers, strict=True):
-            step = program.steps[steps[node]]
-            value = step.inputs[0]
-            if value not in bounds:
-                root, shape = state.values[value], (count, *program.shapes[value])
-                bounds[value] = np.broadcast_to(root.lower, shape).copy(), np.broadcast_to(root.upper, shape).copy()
-                credit[value] = np.zeros(shape)
-            place = unit if step.kept is None else int(step.kept[unit])
-            low, high, credited = (a.reshape(count, -1)[k] for a in (*bounds[value], credit[value]))
+            step = steps[node]
+            value, place = step.inputs[0], unit if step.kept is None else int(step.kept[unit])
+            if value not in boxes:
+                low, high = (np.repeat(end, count, axis=0) for end in state.values[value].box)
+                boxes[value], credit[value] = (low, high), np.zeros_like(low)
+            low, high, credited = (array.reshape(count, -1)[k] for array in (*boxes[value], credit[value]))
             if sign > 0:
                 low[place] = max(low[place], 0.0)
             else:
                 high[place] = min(high[place], 0.0)
             credited[place] += sign * beta
-    coupling = state.coupling.on_leaves(count, bounds, state) if isinstance(state.coupling, Twins) else None
-    empty = np.zeros(count, dtype=bool)
-    for low, high in (*bounds.values(), *(coupling.differences.values() if coupling is not None else ())):
-        empty |= (low > high).reshape(count, -1).any(axis=1)
-    return replace(_on_leaves(state, bounds, count, semantics), coupling=coupling), credit, empty
-
-
-def _on_leaves(state: State, bounds: dict[int, tuple[Array, Array]], count: int, semantics: str) -> State:
-    """What holds on the whole region, once for each of its leaves, with narrower bounds and new lines where known."""
-    values = [_repeated(value, count) for value in state.values]
-    lines = {index: _repeated(each, count) for index, each in state.lines.items()}
-    for value, (low, high) in bounds.items():
-        values[value] = replace(values[value], lower=low, upper=high)
-        for index in state.program.readers[value]:
-            op = state.program.steps[index].op
-            if isinstance(op, (Relu, LeakyRelu)):
-                values[index + 1], lines[index] = enclose_activation(op, values[value], semantics)
-    slopes, shares = (None if hints is None else [hints[0]] * count for hints in (state.slopes, state.shares))
-    return replace(state, values=values, lines=lines, slopes=slopes, shares=shares)
-
-
-def _repeated(record: Record, count: int) -> Record:
-    """A record whose arrays are about one region, as one about `count` regions."""
-    changes: dict[str, Any] = {}
-    for item in fields(record):
-        array: Any = getattr(record, item.name)
-        if isinstance(array, np.ndarray):
-            changes[item.name] = np.broadcast_to(array, (count, *array.shape[1:]))
-    return replace(record, **changes)
+    differences = dict(state.differences)
+    for second, first in program.twins.items():
+        if first in credit or second in credit:
+            f, g = (boxes.get(value, state.values[value].box) for value in (first, second))
+            boxes[first], boxes[second], differences[second] = meet(f, g, differences[second])
+    values, lines, empty = list(state.values), dict(state.lines), np.zeros(count, dtype=bool)
+    with np.errstate(all="ignore"):
+        for value, (low, high) in boxes.items():
+            values[value] = replace(values[value], lower=low, upper=high)
+            for index in program.readers[value]:
+                if index in lines:
+                    op = program.steps[index].op
+                    values[index + 1], lines[index] = enclose_nonlinear(op, values[value], semantics)
+        for low, high in (*boxes.values(), *differences.values()):
+            empty |= (low > high).reshape(len(low), -1).any(axis=1)
+    return replace(state, values=values, lines=lines, differences=differences), credit, empty

@@ -9,7 +9,6 @@ import numpy as np
 
 from paoding_verify.checker.claims import Setting
 from paoding_verify.checker.crown import bound_rows, enclose
-from paoding_verify.checker.program import single_program
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.property import surely_broken
 from paoding_verify.evidence.verdict import Verdict
@@ -39,7 +38,7 @@ def enclose_outputs(networks: Mapping[str, Network], points: Array) -> dict[str,
         parts = []
         for start in range(0, len(points), BATCH):
             part = points[start : start + BATCH]
-            state = enclose(single_program(network), part, part, "float32")
+            state = enclose([network], part, part, "float32")
             parts.append(bound_rows(state, np.vstack([eye, -eye]), np.zeros(2 * len(eye))))
         lower, negated = np.split(np.concatenate(parts), 2, axis=1)
         found[role] = Outputs(lower, -negated)

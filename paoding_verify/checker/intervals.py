@@ -6,7 +6,7 @@ multiply-add, subnormal numbers kept or flushed to zero. `tf32`, `bfloat16`: any
 to 11 or 8 significant bits as well, to nearest, while sums are kept in float32; one such rounding counts as 2^13 or
 2^16 of those of float32, since gamma(k 2^p, u) = gamma(k, 2^p u). Operands and results are those of the operations in
 the file, which may be more than those of the program (a product and the sum with its bias, a normalisation): see
-`_coarse`. Not covered: convolutions by Winograd's method or by Fourier transforms, whose products are not those of the
+`_chain`. Not covered: convolutions by Winograd's method or by Fourier transforms, whose products are not those of the
 network, sums kept in fewer bits, and constants of a file computed in fewer bits than float32. Written
 v = op(inputs) + e for the computed inputs, |e| <= `error`:
 
@@ -26,38 +26,34 @@ v = op(inputs) + e for the computed inputs, |e| <= `error`:
   Sigmoid and tanh are assumed to be within 2^-18 of the exact value (measured for onnxruntime on a grid: 2^-21.6).
 
 `charge` is `error` plus all that the checker's own float64 arithmetic may lose for one unit of |coefficient| when
-`crown.py` steps backward through this operation (see there).
+`backward.py` steps backward through this operation (see there).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from paoding_verify.checker.program import Program, Step
-from paoding_verify.checker.relax import LIBM_ERROR, Lines, activation_lines, image, pool_lines
-from paoding_verify.checker.rounding import U32, U64, centre_radius, downward, gamma, magnitude, up, upward  # fmt: skip
-from paoding_verify.network.evaluate import pool_windows
+from paoding_verify.checker.program import Program
+from paoding_verify.checker.relax import LIBM_ERROR, Lines, lines_around
+from paoding_verify.checker.rounding import U32, U64, centre_radius, downward, gamma, magnitude, up, upward
+from paoding_verify.network.evaluate import evaluate_op
 from paoding_verify.network.folding import FLOAT32_RANGE
-from paoding_verify.network.graph import (
-    Add,
-    Affine,
-    Array,
-    Conv2d,
-    Dense,
-    LeakyRelu,
-    MaxPool2d,
-    Op,
-    Permute,
-    Reshape,
-    Sigmoid,
-    Tanh,
-)  # fmt: skip
+from paoding_verify.network.graph import Array, LeakyRelu, MaxPool2d, Op, Permute, Reshape, Sigmoid, Tanh, parameters
 from paoding_verify.network.linear import absolute, column_length, product, row_length
 
-__all__ = ["ARITHMETICS", "Enclosure", "enclose_activation", "enclose_input", "enclose_linear", "hardest", "largest"]
+__all__ = [
+    "ARITHMETICS", "SLACK", "Box", "Enclosure", "enclose_linear", "enclose_nonlinear", "hardest", "linear_interval",
+]  # fmt: skip
+
+Batch = npt.NDArray[Any]
+Box = tuple[Array, Array]
+"""Lower and upper ends."""
 
 SMALLEST32 = 2.0**-126
 """Below this a float32 program may flush to zero."""
@@ -90,137 +86,115 @@ class Enclosure:
     floor: Array | None = None
     """Underflow of the chain so far; None outside chains."""
 
+    @property
+    def box(self) -> Box:
+        """The bounds alone."""
+        return self.lower, self.upper
+
+    @cached_property
+    def magnitude(self) -> Array:
+        """The largest absolute value, exactly."""
+        return magnitude(*self.box)
+
+    @cached_property
+    def total(self) -> Array:
+        """Sum of all magnitudes. Shape: (N,)."""
+        return np.asarray(self.magnitude.reshape(len(self.lower), -1).sum(axis=1))
+
 
 def hardest(semantics: Sequence[str]) -> str:
     """The arithmetic among these in which a proof is a proof in all of them."""
     return max(semantics, key=ARITHMETICS.index)
 
 
-def enclose_input(lower: Array, upper: Array) -> Enclosure:
-    """The input box itself: no error."""
-    zero = np.zeros_like(lower)
-    return Enclosure(lower, upper, zero, zero, magnitude(lower, upper))
+def linear_interval(terms: Sequence[tuple[Op, Box, bool]], charge: Array) -> Box:
+    """Bounds of a sum of op(x), x in its box, with or without the bias of op. Shapes: boxes (N, *in) -> (N, *out).
+
+    charge: bound of all that the sum may be off, the rounding of the products with the centres of boxes included.
+    """
+    middle, half = np.zeros_like(charge), charge
+    for op, box, bias in terms:
+        centre, radius = centre_radius(*box)
+        middle = middle + product(op, centre, bias=bias)
+        half = half + up(product(absolute(op), radius, bias=False), row_length(op) + 2)
+    half = up(half, len(terms) + 1)
+    return downward(middle - half), upward(middle + half)
 
 
 def enclose_linear(program: Program, index: int, inputs: Sequence[Enclosure], semantics: str) -> Enclosure:
     """Bounds of the value that a linear step computes."""
-    step = program.steps[index]
-    op = step.op
-    size = _size(op, inputs)
-    if isinstance(op, (Reshape, Permute)):
-        count = 0
-    else:
-        count = row_length(op) + column_length(op) + int(np.prod(step.shape)) + SLACK
+    op = program.steps[index].op
+    moves = isinstance(op, (Reshape, Permute))
     folded = 2 * int(getattr(op, "roundings", 0))
+    reach = [np.maximum(x.size, x.magnitude) for x in inputs]
+    size = up(np.sum([product(absolute(op), each) for each in reach], axis=0), row_length(op) + 2)
+    roundings, floor = 0, None
     if semantics == "real":
-        error, inner = gamma(folded, U64) * size, None
+        error = gamma(folded, U64) * size
     else:
-        if folded:
-            size = _within_fold_range(size, inputs)
-        error, inner = _chain_error(step, inputs, size, COARSE[semantics], ends=not program.passing(index + 1))
+        if folded:  # folded parameters say nothing of float32 programs that reach further; see `network.folding`
+            far = np.max([_peak(each) for each in reach], axis=0) >= FLOAT32_RANGE
+            size = np.where((size >= FLOAT32_RANGE) | _column(far, size), np.inf, size)
+        roundings, floor = _chain(op, inputs, COARSE[semantics])
+        error = np.zeros_like(size)
+        if not program.passing(index + 1):
+            error, roundings, floor = _chain_error(size, roundings, floor), 0, None
+    count = 0 if moves else row_length(op) + column_length(op) + int(np.prod(size.shape[1:])) + SLACK
     charge = up(error + gamma(count + folded, U64) * size, 4)
-    if isinstance(op, Add):
-        lower, upper = inputs[0].lower + inputs[1].lower, inputs[0].upper + inputs[1].upper
-        half = up(charge)
-    else:
-        centre, radius = centre_radius(inputs[0].lower, inputs[0].upper)
-        lower = upper = product(op, centre)
-        half = up(up(product(absolute(op), radius, bias=False), row_length(op) + 2) + charge)
-    lower, upper = downward(lower - half), upward(upper + half)
-    if inner is None:
-        return Enclosure(lower, upper, error, charge, magnitude(lower, upper))
-    return Enclosure(lower, upper, error, charge, size, *inner)
+    lower, upper = linear_interval([(op, x.box, True) for x in inputs], charge)
+    return Enclosure(lower, upper, error, charge, magnitude(lower, upper) if floor is None else size, roundings, floor)
 
 
-def largest(op: Op) -> float:
-    """The largest magnitude among the parameters of a linear operation, at least 1."""
-    arrays = [op.weight, op.bias] if isinstance(op, (Dense, Conv2d)) else []
-    arrays = [op.scale, op.shift] if isinstance(op, Affine) else arrays
-    magnitudes = [m for m in (getattr(op, "bias_magnitude", None),) if m is not None]
-    return max([1.0, *(float(np.abs(a).max()) for a in (*arrays, *magnitudes))])
+def _chain(op: Op, inputs: Sequence[Enclosure], coarse: int) -> tuple[int, Array]:
+    """Roundings and floor of a chain that ends with this step; see the module.
 
-
-def _size(op: Op, inputs: Sequence[Enclosure]) -> Array:
-    """An upper bound of |weight| . |input| + bias magnitude, element by element."""
-    bases = [np.maximum(x.size, magnitude(x.lower, x.upper)) for x in inputs]
-    if isinstance(op, Add):
-        return up(bases[0] + bases[1])
-    positive = absolute(op)
-    if isinstance(positive, (Dense, Conv2d)) and isinstance(op, (Dense, Conv2d)):
-        positive = replace(positive, bias=np.maximum(positive.bias, np.abs(op.bias)))
-    elif isinstance(positive, Affine) and isinstance(op, Affine):
-        positive = replace(positive, shift=np.maximum(positive.shift, np.abs(op.shift)))
-    return up(product(positive, bases[0]), row_length(op) + 2)
-
-
-def _within_fold_range(size: Array, inputs: Sequence[Enclosure]) -> Array:
-    """Infinite where folded parameters say nothing of float32 programs; see `network.folding`. Shapes: (N, *shape)."""
-    reach = [np.maximum(x.size, magnitude(x.lower, x.upper)).reshape(len(size), -1).max(axis=1) for x in inputs]
-    far = np.max(reach, axis=0) >= FLOAT32_RANGE
-    return np.where((size >= FLOAT32_RANGE) | far.reshape(-1, *(1 for _ in size.shape[1:])), np.inf, size)
-
-
-def _chain_error(
-    step: Step, inputs: Sequence[Enclosure], size: Array, coarse: int, *, ends: bool
-) -> tuple[Array, tuple[int, Array] | None]:
-    """Error of a float32 program at this step of a chain; its roundings and floor if it goes on. See the module."""
-    op = step.op
-    axes = tuple(range(1, size.ndim))
-    roundings = max(x.roundings for x in inputs)
-    if not isinstance(op, (Reshape, Permute)):
-        roundings += row_length(op) + 2 * int(getattr(op, "roundings", 0)) + 3 + coarse * _coarse(op)
-    floors = [
-        8 * SMALLEST32 * (1 + x.size.max(axis=tuple(range(1, x.size.ndim)))) if x.floor is None else x.floor
-        for x in inputs
-    ]
-    floor = up(np.sum(floors, axis=0) * (2.0 * row_length(op)) * (1 + largest(op)), 8)
-    if not ends:
-        return np.zeros_like(size), (roundings, floor)
-    error = up(gamma(roundings, U32) * size + floor.reshape(-1, *(1 for _ in axes)), 4)
-    harmless = (size.max(axis=axes) < LIMIT32) & (floor < LIMIT32 * SMALLEST32)
-    return np.where(harmless.reshape(-1, *(1 for _ in axes)), error, np.inf), None
-
-
-def _coarse(op: Op) -> int:
-    """Roundings to fewer bits that one product of a linear step may meet.
-
-    Both factors, the result of the product, that of the sum with a bias. What stands for a normalisation, a quotient or
-    a fold counts its roundings (`network.folding`): at least one for every result and every parameter on the way.
+    In coarse arithmetics both factors of a product may be rounded to fewer bits, its result, and that of the sum with a
+    bias. What stands for a normalisation, a quotient or a fold counts its roundings (`network.folding`): at least one
+    for every result and every parameter on the way.
     """
-    return 4 + int(getattr(op, "roundings", 0))
+    length, folded = row_length(op), int(getattr(op, "roundings", 0))
+    met = 0 if isinstance(op, (Reshape, Permute)) else length + 2 * folded + 3 + coarse * (4 + folded)
+    largest = max([1.0, *(float(array.max()) for array in parameters(absolute(op)))])
+    floors = [8 * SMALLEST32 * (1 + _peak(x.size)) if x.floor is None else x.floor for x in inputs]
+    return max(x.roundings for x in inputs) + met, up(np.sum(floors, axis=0) * (2.0 * length) * (1 + largest), 8)
 
 
-def enclose_activation(op: Op, x: Enclosure, semantics: str) -> tuple[Enclosure, Lines]:
-    """Bounds of the value that a nonlinear step computes, and lines below and above it."""
-    if isinstance(op, MaxPool2d):
-        lines = pool_lines(op, x.lower, x.upper)
-        lower, upper = pool_windows(op, x.lower).max(axis=2), pool_windows(op, x.upper).max(axis=2)
-        reach = pool_windows(op, magnitude(x.lower, x.upper)).max(axis=2)
-        count = op.kernel[0] * op.kernel[1] + SLACK
-    else:
-        lines = activation_lines(op, x.lower, x.upper)
-        lower, upper = image(op, x.lower), image(op, x.upper)
-        reach, count = magnitude(x.lower, x.upper), SLACK
-    error = _activation_error(op, lower, reach, semantics)
-    lost = np.zeros_like(lower)
-    if isinstance(op, (Sigmoid, Tanh)):
+def _chain_error(size: Array, roundings: int, floor: Array) -> Array:
+    """Error of a float32 program at the end of a chain; infinite where it may overflow. See the module."""
+    error = up(gamma(roundings, U32) * size + _column(floor, size), 4)
+    harmless = (_peak(size) < LIMIT32) & (floor < LIMIT32 * SMALLEST32)
+    return np.where(_column(harmless, size), error, np.inf)
+
+
+def _peak(x: Array) -> Array:
+    """The largest element of every region. Shapes: (N, *shape) -> (N,)."""
+    return np.asarray(x.reshape(len(x), -1).max(axis=1))
+
+
+def _column(x: Batch, like: Array) -> Batch:
+    """One number for all elements of a region. Shapes: (N,), (N, *shape) -> (N, 1, ..., 1)."""
+    return x.reshape(-1, *(1 for _ in like.shape[1:]))
+
+
+def enclose_nonlinear(op: Op, x: Enclosure, semantics: str) -> tuple[Enclosure, Lines]:
+    """Bounds of the value that a nonlinear step computes (it rises with its input), and lines below and above it."""
+    lines = lines_around(op, *x.box)
+    lower, upper = evaluate_op(op, x.lower), evaluate_op(op, x.upper)
+    smooth, window = isinstance(op, (Sigmoid, Tanh)), op.kernel if isinstance(op, MaxPool2d) else None
+    reach = evaluate_op(op, x.magnitude) if window else x.magnitude
+    error = lost = np.zeros_like(reach)
+    if semantics != "real":
+        # Results are no larger than 1 + what is read; the roundings of both are covered by three of what is read.
+        error = up(gamma(3 * COARSE[semantics], U32) * (reach + smooth), 3)
+        error = error + (SMOOTH_ERROR32 if smooth else 2 * SMALLEST32)
+        if isinstance(op, LeakyRelu):
+            error = error + gamma(4, U32) * np.maximum(-lower, 0.0)
+    if smooth:
         lost = lost + LIBM_ERROR
     elif isinstance(op, LeakyRelu):
         lost = up(4 * U64 * magnitude(lower, upper))
     shift = np.maximum(np.abs(lines.lower_shift), np.abs(lines.upper_shift))
-    charge = up(error + gamma(count, U64) * reach + gamma(int(np.prod(lower.shape[1:])) + SLACK, U64) * shift, 8)
+    count = SLACK + (window[0] * window[1] if window else 0)
+    charge = up(error + gamma(count, U64) * reach + gamma(int(np.prod(reach.shape[1:])) + SLACK, U64) * shift, 8)
     lower, upper = downward(lower - up(error + lost)), upward(upper + up(error + lost))
     return Enclosure(lower, upper, error, charge, magnitude(lower, upper)), lines
-
-
-def _activation_error(op: Op, lower: Array, reach: Array, semantics: str) -> Array:
-    """Bound of |e| for a nonlinear step that reads up to `reach` and whose values start at `lower`. See the module."""
-    error = np.zeros_like(lower)
-    if semantics == "real":
-        return error
-    if isinstance(op, LeakyRelu):
-        error = gamma(4, U32) * np.maximum(-lower, 0.0)
-    if COARSE[semantics]:
-        # Results are no larger than 1 + what is read; the roundings of both are covered by three of what is read.
-        error = error + up(gamma(3 * COARSE[semantics], U32) * (reach + isinstance(op, (Sigmoid, Tanh))), 3)
-    return error + (SMOOTH_ERROR32 if isinstance(op, (Sigmoid, Tanh)) else 2 * SMALLEST32)

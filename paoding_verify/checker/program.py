@@ -2,7 +2,7 @@
 
 Values are numbered as in a `Network`: 0 is the input, step k computes value k + 1. In a program of two networks both
 read value 0, so one backward pass to the input treats them together. If the two have the same structure, their steps
-alternate and `twins` says which values belong together; `differential.py` then uses that they are close.
+alternate and `twins` says which values belong together; `differences.py` then uses that they are close.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import Slopes
-from paoding_verify.network.graph import LeakyRelu, Network, Op, Relu, Shape, is_linear
+from paoding_verify.network.graph import Add, Affine, LeakyRelu, Network, Op, Permute, Relu, Reshape, Shape, is_linear
 
 __all__ = ["Program", "Step", "check_slopes", "num_units", "pair_program", "single_program"]
 
@@ -63,6 +63,22 @@ class Program:
                 found[value].append(index)
         return tuple(map(tuple, found))
 
+    @cached_property
+    def straight(self) -> tuple[bool, ...]:
+        """For every value whether intervals are exact but for rounding: no backward pass makes them narrower.
+
+        They are for the input, for what is computed from one element of it each, and for sums of such elements.
+        """
+        of_one, of_sums = [True], [True]
+        for step in self.steps:
+            first = step.inputs[0]
+            same = isinstance(step.op, (Affine, Reshape, Permute))
+            of_one.append(same and of_one[first])
+            of_sums.append(
+                (same and of_sums[first]) or (not isinstance(step.op, Add) and is_linear(step.op) and of_one[first])
+            )
+        return tuple(of_sums)
+
     def passing(self, value: int) -> bool:
         """Whether one linear step alone reads the value: a compiler may merge its computation with that step."""
         readers = self.readers[value]
@@ -71,10 +87,7 @@ class Program:
 
 def single_program(network: Network) -> Program:
     """The program of one network."""
-    steps = tuple(
-        Step(node.op, node.inputs, index, network.shapes[index + 1]) for index, node in enumerate(network.nodes)
-    )
-    return Program(network.input_shape, steps, (len(steps),))
+    return _program([network], None)
 
 
 def pair_program(f: Network, g: Network, kept: Sequence[Indices | None] | None) -> Program:
@@ -84,22 +97,24 @@ def pair_program(f: Network, g: Network, kept: Sequence[Indices | None] | None) 
     """
     if f.input_shape != g.input_shape:
         raise InputError(f"the two networks read inputs of different shapes, {f.input_shape} and {g.input_shape}")
-    twin = kept is not None
-    stride, shift = (2, 1) if twin else (1, len(f.nodes))
+    return _program([f, g], kept)
 
-    def number(value: int, second: bool) -> int:
-        return 0 if value == 0 else stride * (value - 1) + 1 + shift * second
 
-    steps: dict[int, Step] = {}
-    for second, network in ((False, f), (True, g)):
-        for index, node in enumerate(network.nodes):
-            inputs = tuple(number(i, second) for i in node.inputs)
-            own = kept[index] if twin and second and kept is not None else None
-            label = index + len(f.nodes) * second
-            steps[number(index + 1, second)] = Step(node.op, inputs, label, network.shapes[index + 1], own)
-    outputs = (number(len(f.nodes), False), number(len(g.nodes), True))
-    twins = {number(k, True): number(k, False) for k in range(1, len(f.nodes) + 1)} if twin else {}
-    return Program(f.input_shape, tuple(steps[k] for k in sorted(steps)), outputs, twins)
+def _program(networks: Sequence[Network], kept: Sequence[Indices | None] | None) -> Program:
+    order = [(which, index) for which, network in enumerate(networks) for index in range(len(network.nodes))]
+    if kept is not None:
+        order.sort(key=lambda place: place[::-1])
+    values = {(which, 0): 0 for which in range(len(networks))}
+    values |= {(which, index + 1): k + 1 for k, (which, index) in enumerate(order)}
+    steps = []
+    for which, index in order:
+        node, number = networks[which].nodes[index], index + which * len(networks[0].nodes)
+        inputs = tuple(values[which, value] for value in node.inputs)
+        own = kept[index] if kept is not None and which else None
+        steps.append(Step(node.op, inputs, number, networks[which].shapes[index + 1], own))
+    outputs = tuple(values[which, len(network.nodes)] for which, network in enumerate(networks))
+    twins = {} if kept is None else {values[1, k + 1]: values[0, k + 1] for k in range(len(kept))}
+    return Program(networks[0].input_shape, tuple(steps), outputs, twins)
 
 
 def check_slopes(program: Program, slopes: Slopes, num_rows: int) -> None:

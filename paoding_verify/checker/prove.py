@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from paoding_verify.checker.backward import Indices
 from paoding_verify.checker.branching import margin_by_cases
-from paoding_verify.checker.crown import lower_bounds
-from paoding_verify.checker.differential import pair_lower_bounds
+from paoding_verify.checker.crown import bound_rows, enclose
 from paoding_verify.checker.program import check_slopes, pair_program, single_program
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import Certificate, Split
@@ -58,8 +55,7 @@ def prove(
     """
     if not (len(lower) == len(upper) == len(properties) == len(certificates)) or len(networks) not in (1, 2):
         raise InputError("prove needs one or two networks, and one box, property and certificate for each proof")
-    margins: list[float] = [float("inf")] * len(properties)
-    reasons = [""] * len(properties)
+    margins, reasons = np.full(len(properties), np.inf), [""] * len(properties)
     groups: dict[tuple[object, ...], list[tuple[int, Array, Array]]] = defaultdict(list)
     for task, (prop, certificate) in enumerate(zip(properties, certificates, strict=True)):
         try:
@@ -69,25 +65,20 @@ def prove(
                 continue
             boxes = list(leaves(lower[task], upper[task], certificate.split))
         except InputError as error:
-            margins[task], reasons[task] = float("-inf"), f"refused: {error}"
+            margins[task], reasons[task] = -np.inf, f"refused: {error}"
             continue
-        hints = bool(certificate.slopes), bool(certificate.shares)
-        key = (certificate.kind, certificate.alignment, certificate.label, len(prop.rows), *hints)
+        key = certificate.kind, certificate.alignment, certificate.label, len(prop.rows)
         groups[key].extend((task, low, high) for low, high in boxes)
-    for leaves_of_group in groups.values():
-        num_rows = len(properties[leaves_of_group[0][0]].rows)
-        step = max(1, CHUNK_ROWS // num_rows)
-        for i in range(0, len(leaves_of_group), step):
-            part = leaves_of_group[i : i + step]
-            tasks = [task for task, _, _ in part]
-            low, high = np.stack([box[1] for box in part]), np.stack([box[2] for box in part])
-            found = _bounds(
-                networks, low, high, [properties[t] for t in tasks], [certificates[t] for t in tasks], semantics
-            )
+    for group in groups.values():
+        step = max(1, CHUNK_ROWS // len(properties[group[0][0]].rows))
+        for i in range(0, len(group), step):
+            tasks, low, high = zip(*group[i : i + step], strict=True)
+            props, hints = [properties[task] for task in tasks], [certificates[task] for task in tasks]
+            found = _bounds(networks, np.stack(low), np.stack(high), props, hints, semantics)
             for task, values in zip(tasks, found, strict=True):
                 margin = float(properties[task].margins(values[None])[0])
-                margins[task] = min(margins[task], margin) if np.isfinite(margin) else float("-inf")
-    return [_proof(margin, reason) for margin, reason in zip(margins, reasons, strict=True)]
+                margins[task] = min(margins[task], margin) if np.isfinite(margin) else -np.inf
+    return [_proof(float(margin), reason) for margin, reason in zip(margins, reasons, strict=True)]
 
 
 def _proof(margin: float, reason: str) -> Proof:
@@ -156,33 +147,12 @@ def _bounds(
 ) -> Array:
     """Lower bounds of the properties' rows. Shapes: boxes (N, *input_shape) -> (N, R)."""
     rows, offsets = np.stack([p.rows for p in properties]), np.stack([p.offsets for p in properties])
-    first = certificates[0]
-    slopes = [c.slopes for c in certificates] if first.slopes else None
-    shares = [c.shares for c in certificates] if first.shares else None
-    if first.kind == "crown":
-        return lower_bounds(networks[0], lower, upper, rows, offsets, semantics=semantics, slopes=slopes)
-    if first.kind == "differential":
-        return pair_lower_bounds(
-            networks[0], networks[1], lower, upper, rows, offsets,
-            alignment=first.alignment, semantics=semantics, slopes=slopes, shares=shares,
-        )  # fmt: skip
-    found = np.full(rows.shape[:2], -np.inf)
-    halves = np.split(np.arange(rows.shape[2]), [networks[0].num_outputs])
-    for network, own, other in zip(networks, halves, reversed(halves), strict=True):
-        single = _single_rows(rows, own, other, first.label)
-        if single.any():
-            mine = rows[:, single][:, :, own]
-            found[:, single] = lower_bounds(network, lower, upper, mine, offsets[:, single], semantics=semantics)
+    state = enclose(networks, lower, upper, semantics, hints=certificates, num_rows=rows.shape[1])
+    if certificates[0].kind != "both-robust":
+        return bound_rows(state, rows, offsets)
+    # Only rows that read one network alone and favour the class: leaving out the others is quicker, and valid.
+    found, halves = np.full(rows.shape[:2], -np.inf), np.split(rows, [networks[0].num_outputs], axis=2)
+    for own, other in (halves, halves[::-1]):
+        wanted = (own[:, :, certificates[0].label] > 0).all(axis=0) & ~other.any(axis=(0, 2))
+        found[:, wanted] = bound_rows(state, rows[:, wanted], offsets[:, wanted])
     return found
-
-
-def _single_rows(rows: Array, own: Indices, other: Indices, label: int | None) -> npt.NDArray[np.bool_]:
-    """Rows that read one network alone and favour the class `label` of it: what a both-robust certificate proves.
-
-    All other rows count as minus infinity, so that a property follows only if it follows from these.
-    """
-    if label is None:
-        return np.zeros(rows.shape[1], dtype=bool)
-    alone = (rows[:, :, other] == 0).all(axis=(0, 2))
-    favour = (rows[:, :, own[label]] > 0).all(axis=0)
-    return np.asarray(alone & favour)

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.checker.rounding import TINY, U64
-from paoding_verify.network.evaluate import pool_windows
-from paoding_verify.network.graph import Array, LeakyRelu, MaxPool2d, Op, Relu, Shape, Sigmoid, Tanh
-from paoding_verify.network.linear import window_taps
+from paoding_verify.network.evaluate import evaluate_op, pool_windows
+from paoding_verify.network.graph import Array, LeakyRelu, MaxPool2d, Op, Shape, Sigmoid, Tanh
+from paoding_verify.network.linear import scatter
 
-__all__ = ["Lines", "activation_lines", "image", "pool_lines", "rectifier_lines", "scatter_cells"]
+__all__ = ["LIBM_ERROR", "Lines", "lines_around", "pool_lines", "rectifier_lines", "scatter_cells"]
+
+Indices = npt.NDArray[np.intp]
 
 LIBM_ERROR = 2.0**-45
 """Absolute error allowed to numpy's float64 tanh and its uses here (its authors document less than 4 ulp, 2^-50)."""
@@ -30,23 +32,20 @@ class Lines:
     lower_shift: Array
     upper_slope: Array
     upper_shift: Array
-    free_slope: float | None = None
-    """A number s: any lower slope in [s, 1] without shift is valid where l < 0 < u. None: the slopes are fixed."""
-    unstable: npt.NDArray[np.bool_] | None = None
-    """Where l < 0 < u; set if `free_slope` is."""
-    lower_cell: npt.NDArray[np.intp] | None = None
-    """Max pooling: the tap whose cell the lower line reads."""
-    upper_cell: npt.NDArray[np.intp] | None = None
-    """Max pooling: the tap whose cell the upper line reads."""
+    unstable: npt.NDArray[np.bool_]
+    """Where any lower slope in [free_slope, 1] is valid, without a shift."""
+    free_slope: float = 0.0
+    cells: tuple[Indices, Indices] | None = None
+    """Max pooling: the taps whose cells the lower and the upper line read."""
 
 
-def activation_lines(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741 - the usual name
-    """Lines of an element-wise activation on [l, u]. Shapes: (N, *shape)."""
-    if isinstance(op, Relu):
-        return rectifier_lines(0.0, l, u)
-    if isinstance(op, LeakyRelu):
-        return rectifier_lines(float(op.slope), l, u)
-    return _sigmoidal(op, l, u)
+def lines_around(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741 - the usual name
+    """Lines of a nonlinear operation whose input is in [l, u]. Shapes: (N, *shape) -> (N, *shape of its value)."""
+    if isinstance(op, MaxPool2d):
+        return pool_lines(op, l, u)
+    if isinstance(op, (Sigmoid, Tanh)):
+        return _sigmoidal(op, l, u)
+    return rectifier_lines(op.slope if isinstance(op, LeakyRelu) else 0.0, l, u)
 
 
 def rectifier_lines(slope: float, l: Array, u: Array) -> Lines:  # noqa: E741
@@ -64,20 +63,11 @@ def rectifier_lines(slope: float, l: Array, u: Array) -> Lines:  # noqa: E741
     zero = np.zeros_like(l)
     return Lines(
         np.where(unstable, adaptive, stable), zero, np.where(unstable, s, stable), np.where(unstable, t, zero),
-        slope, unstable,
+        unstable, slope,
     )  # fmt: skip
 
 
-def image(op: Op, x: Array) -> Array:
-    """The activation in float64: exact for ReLU, one rounding for LeakyReLU, within LIBM_ERROR for the others."""
-    if isinstance(op, Relu):
-        return np.maximum(x, 0.0)
-    if isinstance(op, LeakyRelu):
-        return np.maximum(x, op.slope * x)
-    return np.tanh(x) if isinstance(op, Tanh) else 0.5 * np.tanh(0.5 * x) + 0.5
-
-
-def _sigmoidal(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741
+def _sigmoidal(op: Sigmoid | Tanh, l: Array, u: Array) -> Lines:  # noqa: E741
     """Sigmoid and tanh: increasing, derivative in (0, 1] and falling with |z|, convex below 0, concave above.
 
     The derivative is at least k = min(f'(l), f'(u)) on [l, u], so f(l) + k (z - l) lies below and f(u) + k (z - u)
@@ -85,9 +75,7 @@ def _sigmoidal(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741
     below; where it is convex (u <= 0) a line that is not below f at both ends lies above: there the chord is used. The
     shifts move by LIBM_ERROR plus 8 U64 (1 + max(|l|, |u|)) to cover their roundings.
     """
-    if not isinstance(op, (Sigmoid, Tanh)):
-        raise TypeError(f"{type(op).__name__} is no activation")
-    fl, fu = image(op, l), image(op, u)
+    fl, fu = evaluate_op(op, l), evaluate_op(op, u)
     slopes = [f * (1 - f) if isinstance(op, Sigmoid) else (1 - f) * (1 + f) for f in (fl, fu)]
     parallel = np.clip(np.minimum(*slopes) - 2 * LIBM_ERROR, 0.0, 1.0)
     chord = np.clip((fu - fl) / np.where(u > l, u - l, 1.0), 0.0, 1.0)
@@ -95,7 +83,7 @@ def _sigmoidal(op: Op, l: Array, u: Array) -> Lines:  # noqa: E741
     slack = 2 * LIBM_ERROR + 8 * U64 * (1 + np.maximum(np.abs(l), np.abs(u)))
     low_shift = np.where(l >= 0, np.minimum(fl - low * l, fu - low * u), fl - low * l) - slack
     high_shift = np.where(u <= 0, np.maximum(fl - high * l, fu - high * u), fu - high * u) + slack
-    return Lines(low, low_shift, high, high_shift)
+    return Lines(low, low_shift, high, high_shift, np.zeros(l.shape, dtype=bool))
 
 
 def pool_lines(op: MaxPool2d, l: Array, u: Array) -> Lines:  # noqa: E741
@@ -117,14 +105,11 @@ def pool_lines(op: MaxPool2d, l: Array, u: Array) -> Lines:  # noqa: E741
     t = np.maximum(at_l - s * lc, at_u - s * uc) + 8 * U64 * (np.abs(lc) + np.abs(uc) + np.abs(at_l)) + TINY
     t = np.where(lc >= rest, 0.0, t)
     one = np.ones_like(s)
-    return Lines(one, np.zeros_like(s), s, t, lower_cell=lower_cell, upper_cell=upper_cell)
+    return Lines(one, np.zeros_like(s), s, t, np.zeros(s.shape, dtype=bool), cells=(lower_cell, upper_cell))
 
 
-def scatter_cells(op: MaxPool2d, y: Array, cells: npt.NDArray[np.intp], in_shape: Shape) -> Array:
+def scatter_cells(op: MaxPool2d, y: Array, cells: Indices, in_shape: Shape) -> Array:
     """Adds each y to the cell that its window's tap number names. Shapes: y and cells (P, *out) -> (P, *in_shape)."""
-    top, left, bottom, right = op.padding
-    channels, height, width = in_shape
-    padded = np.zeros((len(y), channels, height + top + bottom, width + left + right))
-    for tap, (rows, columns) in enumerate(window_taps(op.kernel, op.stride, (1, 1), (y.shape[2], y.shape[3]))):
-        padded[:, :, rows, columns] += np.where(cells == tap, y, 0.0)
-    return padded[:, :, top : top + height, left : left + width]
+    taps = np.arange(op.kernel[0] * op.kernel[1])[:, None, None]
+    columns = np.where(cells[:, :, None] == taps, y[:, :, None], 0.0)
+    return scatter(columns, in_shape, op.kernel, op.stride, op.padding)

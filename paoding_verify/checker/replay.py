@@ -8,7 +8,6 @@ import numpy as np
 
 from paoding_verify.checker.claims import Setting
 from paoding_verify.checker.crown import bound_rows, enclose
-from paoding_verify.checker.program import pair_program, single_program
 from paoding_verify.errors import EngineError
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.property import broken_by, surely_broken
@@ -66,8 +65,7 @@ def replay(claim: Claim, setting: Setting) -> tuple[str, str]:
 
 def _edges(networks: Sequence[Network], point: Array, rows: Array, offsets: Array) -> tuple[Array, Array]:
     """Bounds of rows over what float32 programs compute at a point. Shapes: (R, outputs) and (R,) -> (R,) each."""
-    program = single_program(networks[0]) if len(networks) == 1 else pair_program(networks[0], networks[1], None)
-    state = enclose(program, point[None], point[None], "float32")
+    state = enclose(networks, point[None], point[None], "float32")
     lower, negated = np.split(
         bound_rows(state, np.vstack([rows, -rows]), np.concatenate([offsets, -offsets]))[0], 2
     )  # fmt: skip

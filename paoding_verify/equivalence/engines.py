@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from paoding_verify.bounds.differential import PairBounder, PairBounds
 from paoding_verify.bounds.lirpa import LirpaBounder
-from paoding_verify.checker.crown import bound_rows
-from paoding_verify.checker.differential import pair_state
+from paoding_verify.checker.backward import State
+from paoding_verify.checker.crown import bound_rows, enclose
 from paoding_verify.checker.intervals import hardest
 from paoding_verify.equivalence.isolated import SolverProcess
 from paoding_verify.errors import UnsupportedOpError
+from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.network.onnx_out import shipped_onnx
@@ -87,13 +88,16 @@ class PairEngines:
 
     def proved_bounds(self, lower: Array, upper: Array, prop: Property) -> PairBounds:
         """As `joint_bounds`, with the bounds that the checker has in the harder arithmetic of the configuration."""
-        state = pair_state(self.original, self.pruned, (lower, upper), self.alignment, self.semantics)
-        found = bound_rows(replace(state, coupling=None), prop.rows, prop.offsets)
-        if state.coupling is not None:
-            found = np.maximum(found, bound_rows(state, prop.rows, prop.offsets))
+        state = self.enclosed(lower, upper)
+        found = bound_rows(state, prop.rows, prop.offsets)
         if self._pair is None:
             return PairBounds(found, np.ones_like(lower))
         return PairBounds(found, self._pair.sensitivity(state, prop.rows))
+
+    def enclosed(self, lower: Array, upper: Array) -> State:
+        """What the checker knows of both networks on boxes, in that arithmetic. Shapes: (N, *input_shape)."""
+        hints = [Certificate("differential", alignment=self.alignment)]
+        return enclose(self.networks, lower, upper, self.semantics, hints=hints)
 
     @property
     def semantics(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
 from paoding_verify.bounds.inner_lines import inner_slopes
 from paoding_verify.checker.backward import State
-from paoding_verify.checker.branching import root_state
+from paoding_verify.checker.crown import enclose
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import AIM, PairJob, bracket_aim, shared_time
 from paoding_verify.equivalence.reproof import keep_better, prove_jobs
@@ -72,7 +72,7 @@ def _enclosed(engines: PairEngines, job: PairJob) -> tuple[Slopes, State]:
 
     def enclosed(slopes: Slopes) -> State:
         hints = Certificate("differential", slopes, alignment=engines.alignment)
-        return root_state(engines.networks, region.lower, region.upper, job.prop, hints, engines.semantics)
+        return enclose(engines.networks, region.lower[None], region.upper[None], engines.semantics, hints=[hints])
 
     return inner_slopes(enclosed)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from paoding_verify.checker.differential import pair_lower_bounds
+from paoding_verify.checker.crown import lower_bounds
 from paoding_verify.equivalence.encoding import encode
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.exact import MAX_UNSTABLE, decide_encoded, encodable
@@ -20,6 +20,7 @@ from paoding_verify.equivalence.question import Question, no_facts, question_of
 from paoding_verify.equivalence.stages import try_witness
 from paoding_verify.equivalence.twin_facts import known_of_pair, twin_facts
 from paoding_verify.errors import UnsupportedOpError
+from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.evidence.property import broken_by
 from paoding_verify.network.graph import Array
 from paoding_verify.regions import float32_interior
@@ -73,10 +74,9 @@ def _open_question(engines: PairEngines, job: PairJob) -> Question | None:
     except UnsupportedOpError:
         return None
     rows = encoding.rows(prop)
-    proved = pair_lower_bounds(
-        engines.original, engines.pruned, region.lower[None], region.upper[None], prop.rows, prop.offsets,
-        alignment=engines.alignment, semantics="real",
-    )[0]  # fmt: skip
+    hints = [Certificate("differential", alignment=engines.alignment)]
+    box = region.lower[None], region.upper[None]
+    proved = lower_bounds(engines.networks, *box, prop.rows, prop.offsets, semantics="real", hints=hints)[0]
     lower = np.maximum(proved, rows.interval(encoding.variables)[0])
     clauses = [clause for clause in prop.clauses if not (lower[list(clause)] > 0).any()]
     return question_of(encoding, region, rows, clauses, twin_facts(encoding, twins))

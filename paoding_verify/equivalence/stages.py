@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from paoding_verify.attack import attack
-from paoding_verify.bounds.hints import needed_slopes
+from paoding_verify.bounds.hints import LONG, needed_slopes
 from paoding_verify.equivalence.engines import PairEngines
 from paoding_verify.equivalence.job import PairJob, shared_time
 from paoding_verify.evidence.certificate import NO_HINT, Certificate, Slopes
@@ -113,7 +113,7 @@ def bound_each(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> No
             for bounder in engines.single
         ]
         hints = [
-            needed_slopes(network, (lower, upper), rows, np.zeros(rows.shape[:2]), bounds.slopes)
+            needed_slopes(network, (lower, upper), rows, np.zeros(rows.shape[:2]), bounds.slopes, limit=LONG // 2)
             for network, bounds in zip(engines.networks, found, strict=True)
         ]
         for k, job in enumerate(jobs):

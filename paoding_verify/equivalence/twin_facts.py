@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from paoding_verify.checker.backward import State
 from paoding_verify.checker.crown import enclose
-from paoding_verify.checker.differential import Twins, pair_state
-from paoding_verify.checker.program import single_program
 from paoding_verify.checker.relax import rectifier_lines
 from paoding_verify.equivalence.encoding import Bounds, Encoding, Forms, gamma
 from paoding_verify.equivalence.question import no_facts
+from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.network.graph import Array, LeakyRelu, Network
 from paoding_verify.regions import Region
 
@@ -45,20 +44,21 @@ class TwinBounds:
 
 def hidden_bounds(network: Network, region: Region) -> Bounds:
     """Pre-activation bounds of every activation node, proved by the checker in real arithmetic."""
-    state = enclose(single_program(network), region.lower[None], region.upper[None], "real")
+    state = enclose([network], region.lower[None], region.upper[None], "real")
     inputs = [network.nodes[k].inputs[0] for k in network.activations]
     return [(state.values[value].lower[0], state.values[value].upper[0]) for value in inputs]
 
 
 def known_of_pair(
-    original: Network, pruned: Network, alignment: Sequence[Sequence[int]] | None, region: Region
+    original: Network, pruned: Network, alignment: tuple[tuple[int, ...], ...] | None, region: Region
 ) -> tuple[list[Bounds], list[TwinBounds]]:
     """Pre-activation bounds of both networks, each improved by the other, and bounds of their differences.
 
     Without an alignment that fits, each network's own bounds and no differences.
     """
-    state = pair_state(original, pruned, (region.lower[None], region.upper[None]), alignment, "real")
-    if not isinstance(state.coupling, Twins):
+    hints = [Certificate("differential", alignment=alignment)]
+    state = enclose([original, pruned], region.lower[None], region.upper[None], "real", hints=hints)
+    if not state.differences:
         return [hidden_bounds(network, region) for network in (original, pruned)], []
     bounds: list[list[tuple[Array, Array]]] = [[], []]
     twins = []
@@ -71,8 +71,8 @@ def known_of_pair(
         bounds[0].append(_box(state, state.program.steps[f_step].inputs[0], np.arange(size)))
         bounds[1].append(_box(state, state.program.steps[g_step].inputs[0], units))
         value = state.program.steps[g_step].inputs[0]
-        if value in state.coupling.differences and not isinstance(original.nodes[k].op, LeakyRelu):
-            low, high = (end[0].ravel()[units] for end in state.coupling.differences[value])
+        if value in state.differences and not isinstance(original.nodes[k].op, LeakyRelu):
+            low, high = (end[0].ravel()[units] for end in state.differences[value])
             twins.append(TwinBounds(layer, units, low, high))
     return [*bounds], twins
 

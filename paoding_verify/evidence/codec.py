@@ -205,40 +205,57 @@ def _mapping(args: tuple[Any, ...], plain: Any, where: str) -> Any:
 
 
 def _array_text(array: np.ndarray[Any, Any]) -> str:
-    """Rows and columns, then in base64 one bit for every row and column that holds anything but NO_HINT, and what they
-    hold: tables of hints are sparse.
+    """Rows and columns, then in base64 which of them hold anything but NO_HINT, and what they hold: tables of hints are
+    sparse. An axis has one bit for every entry, or ("@") the numbers of those that are used, if these are shorter.
     """
     if array.dtype != np.uint8 or array.ndim != 2:
         raise TypeError(f"only tables of bytes have a plain form, not {array.dtype} of shape {array.shape}")
-    rows, columns = ((array != NO_HINT).any(axis=axis) for axis in (1, 0))
-    data = b"".join(a.tobytes() for a in (np.packbits(rows), np.packbits(columns), array[rows][:, columns]))
-    return f"{len(rows)}x{len(columns)}:{base64.b64encode(data).decode()}"
+    used = [(array != NO_HINT).any(axis=axis) for axis in (1, 0)]
+    sizes, marks = zip(*map(_axis, used), strict=True)
+    data = b"".join((*marks, array[used[0]][:, used[1]].tobytes()))
+    return f"{'x'.join(sizes)}:{base64.b64encode(data).decode()}"
+
+
+def _axis(used: np.ndarray[Any, Any]) -> tuple[str, bytes]:
+    """The size of an axis, and which entries are used."""
+    bits, numbers = np.packbits(used), np.flatnonzero(used).astype(_number_type(len(used)))
+    if numbers.nbytes + 2 < bits.nbytes:
+        return f"{len(used)}@{len(numbers)}", numbers.tobytes()
+    return str(len(used)), bits.tobytes()
+
+
+def _number_type(count: int) -> np.dtype[Any]:
+    """The shortest little-endian type for numbers below `count`."""
+    return np.min_scalar_type(max(count - 1, 0)).newbyteorder("<")
 
 
 def _array(plain: Any, where: str) -> Any:
     """The inverse of `_array_text`, of whose texts alone it reads any."""
-    match = re.fullmatch(r"([0-9]{1,8})x([0-9]{1,8}):([A-Za-z0-9+/=]*)", plain) if isinstance(plain, str) else None
+    size = "([0-9]{1,8})(?:@([0-9]{1,8}))?"
+    match = re.fullmatch(f"{size}x{size}:([A-Za-z0-9+/=]*)", plain) if isinstance(plain, str) else None
     if match is None:
         return _misfit(where, "a table (ROWSxCOLUMNS:base64)", plain)
-    shape = int(match[1]), int(match[2])
-    masks = [(size + 7) // 8 for size in shape]
     try:
-        data = np.frombuffer(base64.b64decode(match[3], validate=True), dtype=np.uint8)
+        data = np.frombuffer(base64.b64decode(match[5], validate=True), dtype=np.uint8)
     except ValueError as error:
         raise DataError(f"{where}: invalid base64 ({error})") from error
+    shape = int(match[1]), int(match[3])
     room = _ROOM.get() - math.prod(shape)
-    if len(data) < sum(masks) or room < 0:
-        raise DataError(f"{where}: {len(data)} bytes do not describe a table of shape {shape}, or tables are too large")
+    used = []
+    for count, few in zip(shape, (match[2], match[4]), strict=True):
+        kind = _number_type(count)
+        length = (count + 7) // 8 if few is None else int(few) * kind.itemsize
+        if room < 0 or length > len(data):
+            raise DataError(f"{where}: it does not describe a table of shape {shape}, or tables are too large")
+        marks, data = data[:length], data[length:]
+        bits = np.unpackbits(marks, count=count) if few is None else None
+        used.append(marks.view(kind).astype(np.intp) if bits is None else np.flatnonzero(bits))
     _ROOM.set(room)
-    bits = [
-        np.unpackbits(part, count=size) for part, size in zip(np.split(data, np.cumsum(masks)), shape, strict=False)
-    ]
-    rows, columns = map(np.flatnonzero, bits)
     table = np.full(shape, NO_HINT, dtype=np.uint8)
-    if len(data) == sum(masks) + len(rows) * len(columns):
-        table[np.ix_(rows, columns)] = data[sum(masks) :].reshape(len(rows), len(columns))
+    if len(data) == len(used[0]) * len(used[1]) and all((u < n).all() for u, n in zip(used, shape, strict=True)):
+        table[np.ix_(*used)] = data.reshape(len(used[0]), len(used[1]))
     if _array_text(table) != plain:
-        raise DataError(f"{where}: {len(data)} bytes do not fill a table of shape {shape} in the way they are written")
+        raise DataError(f"{where}: its bytes do not fill a table of shape {shape} in the way they are written")
     return table
 
 

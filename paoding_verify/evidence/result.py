@@ -16,7 +16,7 @@ __all__ = [
     "RegionRecord", "RuleOutcome",
 ]  # fmt: skip
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from paoding_verify.network.graph import (
 )
 from paoding_verify.network.shapes import window_counts
 
-__all__ = ["absolute", "column_length", "product", "row_length", "transpose", "window_taps"]
+__all__ = ["absolute", "column_length", "product", "row_length", "scatter", "transpose", "window_taps"]
 
 Batch = npt.NDArray[Any]
 
 
 def product(op: Op, x: Batch, *, bias: bool = True) -> Batch:
-    """op(x) for an operation with one input; without its bias or shift if `bias` is False.
+    """op(x), for `Add` the part of one input; without its bias or shift if `bias` is False.
 
     Shapes: (N, *in) -> (N, *out).
     """
@@ -46,6 +46,8 @@ def product(op: Op, x: Batch, *, bias: bool = True) -> Batch:
     if isinstance(op, Affine):
         y = x * op.scale.astype(x.dtype, copy=False)
         return y + op.shift.astype(x.dtype, copy=False) if bias else y
+    if isinstance(op, Add):
+        return x
     if isinstance(op, Reshape):
         return x.reshape(len(x), *op.shape)
     if isinstance(op, Permute):
@@ -53,7 +55,7 @@ def product(op: Op, x: Batch, *, bias: bool = True) -> Batch:
     if isinstance(op, AveragePool2d):
         windows = _windows(x, op.kernel, op.stride, op.padding)
         return windows.sum(axis=2, dtype=x.dtype) / _divisor(op, x.shape[1:]).astype(x.dtype)
-    raise TypeError(f"{type(op).__name__} is not linear in one input")
+    raise TypeError(f"{type(op).__name__} is not linear")
 
 
 def transpose(op: Op, y: Batch, in_shape: Shape) -> Batch:
@@ -76,19 +78,21 @@ def transpose(op: Op, y: Batch, in_shape: Shape) -> Batch:
     if isinstance(op, AveragePool2d):
         share = (y / _divisor(op, in_shape).astype(y.dtype))[:, :, None]
         columns = np.broadcast_to(share, (*share.shape[:2], op.kernel[0] * op.kernel[1], *share.shape[3:]))
-        return _scatter(columns, in_shape, op.kernel, op.stride, op.padding)
+        return scatter(columns, in_shape, op.kernel, op.stride, op.padding)
     raise TypeError(f"{type(op).__name__} is not linear")
 
 
 def absolute(op: Op) -> Op:
-    """The operation with |weight| and its bias magnitude in place of weight and bias."""
+    """The operation with |weight| in place of its weight, and the larger of |bias| and its magnitude for its bias."""
     if isinstance(op, (Dense, Conv2d)):
-        magnitude = np.abs(op.bias) if op.bias_magnitude is None else op.bias_magnitude
-        return replace(op, weight=np.abs(op.weight), bias=magnitude)
+        return replace(op, weight=np.abs(op.weight), bias=_magnitude(op.bias, op.bias_magnitude))
     if isinstance(op, Affine):
-        magnitude = np.abs(op.shift) if op.bias_magnitude is None else op.bias_magnitude
-        return replace(op, scale=np.abs(op.scale), shift=magnitude)
+        return replace(op, scale=np.abs(op.scale), shift=_magnitude(op.shift, op.bias_magnitude))
     return op
+
+
+def _magnitude(bias: Batch, known: Batch | None) -> Batch:
+    return np.abs(bias) if known is None else np.maximum(np.abs(bias), known)
 
 
 def row_length(op: Op) -> int:
@@ -128,7 +132,7 @@ def _convolve_transposed(op: Conv2d, y: Batch, in_shape: Shape) -> Batch:
     columns = np.matmul(weight.transpose(0, 2, 1), y.reshape(n, op.groups, out_channels // op.groups, height * width))
     kernel = (op.weight.shape[2], op.weight.shape[3])
     columns = columns.reshape(n, in_shape[0], kernel[0] * kernel[1], height, width)
-    return _scatter(columns, in_shape, kernel, op.stride, op.padding, op.dilation)
+    return scatter(columns, in_shape, kernel, op.stride, op.padding, op.dilation)
 
 
 def _windows(x: Batch, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)) -> Batch:
@@ -140,10 +144,13 @@ def _windows(x: Batch, kernel: Pair, stride: Pair, padding: Padding, dilation: P
     return np.stack(taps, axis=2)
 
 
-def _scatter(
+def scatter(
     columns: Batch, in_shape: Shape, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
 ) -> Batch:
-    """Transpose of `_windows`: adds every tap back to the cell it was read from."""
+    """Adds every tap of windows to the cell that it is read from: the transpose of reading them.
+
+    Shapes: (N, channels, kernel_h * kernel_w, out_h, out_w) -> (N, *in_shape).
+    """
     top, left, bottom, right = padding
     channels, height, width = in_shape
     padded = np.zeros((len(columns), channels, height + top + bottom, width + left + right), dtype=columns.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
-from paoding_verify.checker.branching import root_state
+from paoding_verify.checker.crown import enclose
 from paoding_verify.checker.intervals import hardest
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.evidence.certificate import Certificate, Slopes
@@ -35,7 +35,8 @@ def _search(engines: Engines, job: Job) -> CaseOutcome:
     config, region = engines.config, job.task.region
     semantics = hardest(config.semantics)
     hints, networks = Certificate("crown", _inner_slopes(engines, job.certificate)), [engines.network]
-    state = root_state(networks, region.lower, region.upper, job.prop, hints, semantics)
+    box = region.lower[None], region.upper[None]
+    state = enclose(networks, *box, semantics, hints=[hints], num_rows=len(job.prop.rows))
     limit_s = job.left_s(config)
     try:
         return search_cases(networks, state, job.prop, max_leaves=config.max_leaves, limit_s=limit_s)

@@ -158,7 +158,7 @@ def confirmed_margins(engines: Engines, prop: Property, lower: Array, upper: Arr
     from paoding_verify.checker.crown import lower_bounds
 
     semantics = hardest(engines.config.semantics)
-    return prop.margins(lower_bounds(engines.network, lower, upper, prop.rows, prop.offsets, semantics=semantics))
+    return prop.margins(lower_bounds([engines.network], lower, upper, prop.rows, prop.offsets, semantics=semantics))
 
 
 def try_witness(engines: Engines, job: Job, point: Float32Array, method: str) -> None:
