@@ -132,6 +132,32 @@ def damaged_shares(checker: Checker) -> None:
         assert proof.damaged
 
 
+def damaged_alignments(checker: Checker) -> None:
+    """An alignment that fits nowhere is no use and does no harm: both networks are bounded separately."""
+    f, g, kept = truncated(7)
+    rows = np.hstack([np.eye(f.num_outputs), -np.eye(f.num_outputs)])
+    centre = np.random.default_rng(4).uniform(size=(1, *f.input_shape))
+    box, offsets = (centre - 0.05, centre + 0.05), np.zeros(len(rows))
+
+    def bounds(alignment: tuple[tuple[int, ...], ...] | None) -> np.ndarray:
+        hints = [Certificate("differential", alignment=alignment)]
+        return np.asarray(checker["crown"].lower_bounds([f, g], *box, rows, offsets, hints=hints))
+
+    separate = bounds(None)
+    assert (bounds(kept) > separate + 1e-6).any()
+    first = kept[0]
+    for units in (
+        first[1:], (*first, 0), (), (first[1], *first[1:]), (-1, *first[1:]), (len(first) + 1, *first[1:]),
+        (10**30, *first[1:]),
+    ):  # fmt: skip
+        assert (bounds((units, *kept[1:])) == separate).all(), units
+    assert (bounds(kept[1:]) == separate).all()
+    mixed = (first[::-1], *kept[1:])  # a valid alignment, of units that do not continue each other
+    points = np.random.default_rng(5).uniform(*box, size=(200, *f.input_shape))
+    truth = (np.concatenate([evaluate(f, points), evaluate(g, points)], axis=1) @ rows.T).min(axis=0)
+    assert (bounds(mixed)[0] <= truth + 1e-12).all()
+
+
 PAIR_CHECKS: tuple[Callable[[Checker], None], ...] = (
-    first_layer_differences, pairs_that_cancel, garbage_shares, damaged_shares, pairs,
+    first_layer_differences, pairs_that_cancel, garbage_shares, damaged_shares, damaged_alignments, pairs,
 )  # fmt: skip

@@ -45,6 +45,9 @@ def _unit_maps(f: Network, g: Network, alignment: Sequence[Sequence[int]]) -> li
     """For every value the positions of g's channels in f."""
     if len(alignment) != len(f.activations):
         raise InputError("the alignment does not have one entry for each activation layer")
+    for index, units in zip(f.activations, alignment, strict=True):
+        if len(set(units) & set(range(f.shapes[index + 1][0]))) != len(units):
+            raise InputError(f"the alignment does not fit activation node {index}")
     maps = {0: np.arange(g.shapes[0][0]), len(f.nodes): np.arange(f.num_outputs)}
     maps |= {index + 1: np.array(units, dtype=np.intp) for index, units in zip(f.activations, alignment, strict=True)}
     for index, node in reversed(list(enumerate(f.nodes))):
@@ -60,10 +63,8 @@ def _unit_maps(f: Network, g: Network, alignment: Sequence[Sequence[int]]) -> li
             carried = _through(node.op, maps[value], f.shapes[value], shape)
             if not np.array_equal(maps.setdefault(index + 1, carried), carried):
                 raise InputError(f"the alignment contradicts itself at node {index}")
-    for value, (mine, other) in enumerate(zip(f.shapes, g.shapes, strict=True)):
-        places = set(maps[value].tolist()) & set(range(mine[0]))
-        if not len(places) == len(maps[value]) == other[0]:
-            raise InputError(f"the alignment does not fit value {value}")
+    if any(len(maps[value]) != shape[0] for value, shape in enumerate(g.shapes)):
+        raise InputError("the alignment does not have one entry for each unit")
     return [maps[value] for value in range(len(f.shapes))]
 
 

@@ -122,7 +122,7 @@ class Pass:
 def take_back(state: State, rows: Pass) -> Array:
     """Takes rows back to the input and bounds them there. Shapes: -> (P,)."""
     program, values = state.program, state.values
-    for index in range(max(rows.coefficients) - 1, -1, -1):
+    for index in range(max({*rows.coefficients, *rows.credits}, default=0) - 1, -1, -1):
         step = program.steps[index]
         if index + 1 in rows.credits:
             rows.give(index + 1, -rows.credits[index + 1], values)
@@ -205,7 +205,7 @@ def _conclude(state: State, rows: Pass) -> Array:
     rows.shift(_dot(positive, rows.of(box.lower)) + _dot(negative, rows.of(box.upper)))
     rows.spend(coefficient, 2 * (int(np.prod(shape)) + 8) * U64 * box.magnitude)
     total = sum(int(np.prod(shape)) for shape in state.program.shapes)
-    reach = sum(x.magnitude.reshape(len(x.lower), -1).sum(axis=1) for x in state.values)
+    reach: Array = sum((x.total for x in state.values), np.zeros(1))
     slack = up(rows.slack, 4 * total + 64 * len(state.values)) + rows.of(TINY * (total + reach))
     return downward(rows.constant - up(slack))
 

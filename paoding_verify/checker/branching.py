@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.checker.backward import State
-from paoding_verify.checker.crown import CHUNK_NUMBERS, bound_rows, enclose, row_bounds
+from paoding_verify.checker.crown import CHUNK_NUMBERS, bound_rows, enclose
 from paoding_verify.checker.differences import meet
 from paoding_verify.checker.intervals import Box, enclose_nonlinear
 from paoding_verify.checker.program import Program, num_units
@@ -136,9 +136,9 @@ def bound_leaves(state: State, leaves: Sequence[Leaf], prop: Property, semantics
     for i in range(0, len(leaves), step):
         part = leaves[i : i + step]
         narrow, credit, empty = narrowed(state, part, semantics)
-        rows = np.array([leaf.row for leaf in part])
-        bounds = row_bounds(narrow, np.arange(len(part)), rows, prop.rows[rows], prop.offsets[rows], credit)
-        found[i : i + step] = np.where(empty, np.inf, bounds)
+        rows = np.array([[leaf.row] for leaf in part])
+        bounds = bound_rows(narrow, prop.rows[rows], prop.offsets[rows], rows, credit)
+        found[i : i + step] = np.where(empty, np.inf, bounds[:, 0])
     return found
 
 

@@ -25,7 +25,7 @@ from paoding_verify.errors import InputError, SoundnessError
 from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.network.graph import Array, MaxPool2d, Network, is_activation, is_linear
 
-__all__ = ["NEGLIGIBLE", "bound_rows", "enclose", "lower_bounds", "row_bounds"]
+__all__ = ["NEGLIGIBLE", "bound_rows", "enclose", "lower_bounds"]
 
 CHUNK_NUMBERS = 1 << 22
 """Coefficients of one value that a backward pass holds at a time."""
@@ -177,43 +177,38 @@ def _unit_bounds(
     return ends
 
 
-def bound_rows(state: State, rows: Array, offsets: Array) -> Array:
-    """Lower bounds of rows . outputs + offsets. Shapes: (R, outputs) or (N, R, outputs), (R,) or (N, R) -> (N, R)."""
-    count, width = len(state.values[0].lower), sum(state.program.shapes[value][0] for value in state.program.outputs)
-    if rows.ndim not in (2, 3) or rows.shape[-1] != width or (rows.ndim == 3 and len(rows) != count):
-        raise InputError(f"rows of shape {rows.shape} do not fit {width} outputs of {count} boxes")
-    rows = np.broadcast_to(rows, (count, *rows.shape[-2:]))
-    offsets = np.broadcast_to(offsets, rows.shape[:2])
-    regions, numbers = (a.reshape(-1) for a in np.indices(rows.shape[:2]))
-    return row_bounds(state, regions, numbers, rows.reshape(-1, width), offsets.reshape(-1)).reshape(rows.shape[:2])
-
-
-def row_bounds(
-    state: State,
-    regions: Indices,
-    numbers: Indices,
-    rows: Array,
-    offsets: Array,
-    credits: Mapping[int, Array] | None = None,  # noqa: A002 - the word of `Pass`
+def bound_rows(
+    state: State, rows: Array, offsets: Array, numbers: Indices | None = None, credit: Mapping[int, Array] | None = None
 ) -> Array:
-    """Lower bounds of one row on each of P regions, coupled or not, whichever is better.
+    """Lower bounds of rows . outputs + offsets on every region, coupled or not, whichever is better.
 
-    Shapes: regions, numbers (of the rows in the property), offsets (P,), rows (P, outputs) -> (P,). credits: as in
-    `Pass`, for each of the P.
+    Shapes: rows (R, outputs) or (N, R, outputs), offsets (R,) or (N, R) -> (N, R). numbers: which rows of the property
+    they are, for its tables (N, R); by default the first R. credit: as in `Pass`, for R = 1.
+    Raises: InputError if the shapes do not fit.
     """
-    program, known = state.program, credits or {}
+    program, alike = state.program, {len(x.lower) for x in state.values} - {1}
     widths = [program.shapes[value][0] for value in program.outputs]
-    found = np.full(len(rows), -np.inf)
+    count = len(rows) if rows.ndim == 3 else max(alike, default=1)
+    if rows.ndim not in (2, 3) or rows.shape[-1] != sum(widths) or not alike <= {count}:
+        raise InputError(
+            f"rows of shape {rows.shape} do not fit {sum(widths)} outputs of {max(alike, default=1)} boxes"
+        )
+    rows = np.broadcast_to(rows, (count, *rows.shape[-2:]))
+    regions, default = (a.reshape(-1) for a in np.indices(rows.shape[:2]))
+    numbers = default if numbers is None else numbers.reshape(-1)
+    flat, constants = rows.reshape(-1, rows.shape[2]), np.broadcast_to(offsets, rows.shape[:2]).reshape(-1)
+    found = np.full(len(flat), -np.inf)
     with np.errstate(all="ignore"):
-        for part in _chunks(len(rows), state):
-            pieces = np.split(rows[part].astype(np.float64), np.cumsum(widths)[:-1], axis=1)
+        for part in _chunks(len(flat), state):
+            pieces = np.split(flat[part].astype(np.float64), np.cumsum(widths)[:-1], axis=1)
             for coupled in (False, True)[: 1 + bool(state.differences)]:
-                start = dict(zip(program.outputs, pieces, strict=True))
-                mine = {value: credit[part] for value, credit in known.items()}
-                constant = offsets[part].astype(np.float64)
-                walk = Pass(len(program.steps), numbers[part], regions[part], start, constant, coupled, mine)
+                start = {value: p for value, p in zip(program.outputs, pieces, strict=True) if p.any()}
+                walk = Pass(
+                    len(program.steps), numbers[part], regions[part], start, constants[part].astype(np.float64),
+                    coupled, {k: m[part] for k, m in (credit or {}).items()},
+                )  # fmt: skip
                 found[part] = np.maximum(found[part], take_back(state, walk))
-    return found
+    return found.reshape(rows.shape[:2])
 
 
 def _chunks(count: int, state: State) -> list[slice]:

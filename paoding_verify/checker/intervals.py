@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,15 @@ class Enclosure:
         """The bounds alone."""
         return self.lower, self.upper
 
-    @property
+    @cached_property
     def magnitude(self) -> Array:
         """The largest absolute value, exactly."""
         return magnitude(*self.box)
+
+    @cached_property
+    def total(self) -> Array:
+        """Sum of all magnitudes. Shape: (N,)."""
+        return np.asarray(self.magnitude.reshape(len(self.lower), -1).sum(axis=1))
 
 
 def hardest(semantics: Sequence[str]) -> str:

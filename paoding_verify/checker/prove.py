@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from paoding_verify.checker.branching import margin_by_cases
-from paoding_verify.checker.crown import lower_bounds
+from paoding_verify.checker.crown import bound_rows, enclose
 from paoding_verify.checker.program import check_slopes, pair_program, single_program
 from paoding_verify.errors import InputError
 from paoding_verify.evidence.certificate import Certificate, Split
@@ -148,25 +147,12 @@ def _bounds(
 ) -> Array:
     """Lower bounds of the properties' rows. Shapes: boxes (N, *input_shape) -> (N, R)."""
     rows, offsets = np.stack([p.rows for p in properties]), np.stack([p.offsets for p in properties])
-    wanted = np.ones(rows.shape[1], dtype=bool)
-    if certificates[0].kind == "both-robust":
-        wanted = _favouring(rows, certificates[0].label or 0, networks[0].num_outputs)
-    found = np.full(rows.shape[:2], -np.inf)
-    if wanted.any():
-        found[:, wanted] = lower_bounds(
-            networks, lower, upper, rows[:, wanted], offsets[:, wanted], semantics=semantics, hints=certificates
-        )
+    state = enclose(networks, lower, upper, semantics, hints=certificates, num_rows=rows.shape[1])
+    if certificates[0].kind != "both-robust":
+        return bound_rows(state, rows, offsets)
+    # Only rows that read one network alone and favour the class: leaving out the others is quicker, and valid.
+    found, halves = np.full(rows.shape[:2], -np.inf), np.split(rows, [networks[0].num_outputs], axis=2)
+    for own, other in (halves, halves[::-1]):
+        wanted = (own[:, :, certificates[0].label] > 0).all(axis=0) & ~other.any(axis=(0, 2))
+        found[:, wanted] = bound_rows(state, rows[:, wanted], offsets[:, wanted])
     return found
-
-
-def _favouring(rows: Array, label: int, width: int) -> npt.NDArray[np.bool_]:
-    """Rows that read one network alone and favour the class `label` of it: what a both-robust certificate is about.
-
-    The others are left out, which is quicker: a property follows only if it follows from these.
-    """
-    halves = np.split(rows, [width], axis=2)
-    alone = [
-        (own[:, :, label] > 0).all(axis=0) & (other == 0).all(axis=(0, 2))
-        for own, other in zip(halves, reversed(halves), strict=True)
-    ]
-    return np.asarray(alone[0] | alone[1])
