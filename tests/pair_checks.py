@@ -156,6 +156,12 @@ def damaged_alignments(checker: Checker) -> None:
     points = np.random.default_rng(5).uniform(*box, size=(200, *f.input_shape))
     truth = (np.concatenate([evaluate(f, points), evaluate(g, points)], axis=1) @ rows.T).min(axis=0)
     assert (bounds(mixed)[0] <= truth + 1e-12).all()
+    # Outputs keep their places, even if an activation computes them.
+    f = g = chain((2,), Dense(np.eye(2), np.array([1.0, 0.0])), Relu())
+    box, rows, offsets = (np.zeros((1, 2)), np.full((1, 2), 0.1)), np.array([[1.0, 0.0, 0.0, -1.0]]), np.zeros(1)
+    assert 0.8 < bounds(((0, 1),))[0, 0] <= 0.9 + 1e-12
+    rows = -rows
+    assert bounds(((1, 0),))[0, 0] <= -0.9
 
 
 PAIR_CHECKS: tuple[Callable[[Checker], None], ...] = (

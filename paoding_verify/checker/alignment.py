@@ -48,8 +48,10 @@ def _unit_maps(f: Network, g: Network, alignment: Sequence[Sequence[int]]) -> li
     for index, units in zip(f.activations, alignment, strict=True):
         if len(set(units) & set(range(f.shapes[index + 1][0]))) != len(units):
             raise InputError(f"the alignment does not fit activation node {index}")
-    maps = {0: np.arange(g.shapes[0][0]), len(f.nodes): np.arange(f.num_outputs)}
-    maps |= {index + 1: np.array(units, dtype=np.intp) for index, units in zip(f.activations, alignment, strict=True)}
+    maps = {index + 1: np.array(units, dtype=np.intp) for index, units in zip(f.activations, alignment, strict=True)}
+    for value, count in ((0, g.shapes[0][0]), (len(f.nodes), f.num_outputs)):  # inputs and outputs keep their places
+        if not np.array_equal(maps.setdefault(value, np.arange(count)), np.arange(count)):
+            raise InputError("the alignment moves outputs")
     for index, node in reversed(list(enumerate(f.nodes))):
         if index + 1 in maps and not isinstance(node.op, (Dense, Conv2d, Reshape, Permute)):
             for value in node.inputs:
