@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paoding_verify.checker import prove as checker
+from paoding_verify.checker.crown import lower_bounds
 from paoding_verify.errors import ConfigError, EngineError, SoundnessError
 from paoding_verify.evidence.property import Property, predicts
 from paoding_verify.evidence.verdict import Verdict
@@ -147,7 +148,7 @@ def test_relu_splitting_proves_what_bounds_leave_open():
     network = dense_net(7, sizes=(10, 14, 12, 1))
     region, row = Region("r0", np.full(10, -0.3), np.full(10, 0.3)), np.ones((1, 1))
     box = (region.lower[None], region.upper[None])
-    crown = float(checker.lower_bounds([network], *box, row, np.zeros(1))[0, 0])
+    crown = float(lower_bounds([network], *box, row, np.zeros(1))[0, 0])
     found = stages.attack([network], *box, row, np.zeros(1), ((0,),), restarts=40, steps=60, seed=0)
     offset = -crown - 0.85 * (float(found.margin[0]) - crown)
     task = Task("t0", "vnnlib", "original", region, Property(row, np.array([offset]), ((0,),)))
