@@ -85,7 +85,7 @@ def test_the_table_shows_means_ranges_and_failures() -> None:
     from pruning_quality import table
 
     def row(seed: int, after: int) -> dict[str, object]:
-        natural = {"total": 100, "before": 80, "after": after, "ratio": after / 80}
+        natural = {"total": 100, "before": 80, "after": after, "both": min(80, after)}
         return {"network": "net", "sparsity": 0.5, "method": "one", "seed": seed, "cpu_s": 2.0,
                 "measures": {"natural": natural}}  # fmt: skip
 
@@ -120,13 +120,16 @@ def test_recorded_networks_are_read_the_right_way_round(tmp_path: Path, data_dir
 
 
 def test_every_method_is_in_the_default_run() -> None:
-    from pruning_quality import jobs, parse
+    from pruning_networks import RECIPES
+    from pruning_quality import SEEDLESS, jobs, parse
 
     options = parse([])
     planned = list(jobs(options))
     assert set(METHODS) < {job.method for job in planned}
     everywhere = [job for job in planned if job.sparsity != 0.9 and job.method != "portfolio-100-inputs"]
-    assert len(everywhere) == options.seeds * len(options.networks) * 3 * (len(options.methods) - 1)
+    recorded = sum(not recipe.seeded for recipe in RECIPES.values())
+    once = (options.seeds - 1) * recorded * len(SEEDLESS)
+    assert len(everywhere) == 3 * (options.seeds * len(options.networks) * (len(options.methods) - 1) - once)
     assert {(job.method, job.sparsity) for job in planned if job not in everywhere} == {
         ("portfolio-100-inputs", 0.75), ("portfolio", 0.9), ("obs", 0.9), ("real-inputs-5000", 0.9)
     }  # fmt: skip

@@ -63,7 +63,7 @@ MUTANTS = [
     ("exact_tree", "for sign in (1, -1)]", "for sign in (1,)]"),
     ("exact_tree", "isfinite(s) and s >= 0", "isfinite(s)"),
     ("exact_tree", "unit not in prop.clauses[tree.clause] or", ""),
-    ("exact_tree", "prop.offsets[numbers], numbers", "prop.offsets[numbers] * 0, numbers"),
+    ("exact_tree", "prop.offsets[numbers], places", "prop.offsets[numbers] * 0, places"),
     ("exact_tree", "if paths or len(found) != len(scales) or used != len(pairs):", "if False:"),
 ]  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_caps_are_positive(value: str) -> None:
         limits_of(parsed("--max-nodes", value), LoadLimits)
 
 
-NETWORK = dense_net(7, sizes=(10, 40, 40, 4))
+NETWORK = dense_net(7, sizes=(10, 60, 60, 60, 4))
 
 
 def regions(count: int) -> list[Region]:
