@@ -94,3 +94,10 @@ def test_all_tables_of_a_file_have_room_together(monkeypatch: pytest.MonkeyPatch
     assert len(loads(Tables, text(small, small), "x")) == 2
     with pytest.raises(DataError, match="too large"):
         loads(Tables, text(small, small, small), "x")
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e999"])
+def test_a_number_beyond_all_floats_is_refused(number: str) -> None:
+    split = f'{{"dimensions":[0,-1,-1],"thresholds":[{number}]}}'
+    with pytest.raises(DataError, match="finite"):
+        loads(Certificate, f'{{"kind":"crown","split":{split}}}', "x")

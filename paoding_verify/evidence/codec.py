@@ -12,6 +12,7 @@ import base64
 import json
 import math
 import re
+import sys
 import types
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -136,8 +137,8 @@ def from_plain(cls: Any, plain: Any, where: str) -> Any:
         if plain not in [member.value for member in cls]:
             raise DataError(f"{where}: {str(plain)[:40]!r} is none of {[m.value for m in cls]}")
         return cls(plain)
-    if cls is float and isinstance(plain, (int, float)) and not isinstance(plain, bool):
-        return float(plain) if math.isfinite(plain) else _misfit(where, "a finite number", plain)
+    if cls is float and type(plain) in (int, float):
+        return float(plain) if abs(plain) <= sys.float_info.max else _misfit(where, "a finite number", plain)
     if cls in (int, bool, str) and type(plain) is cls:
         return plain
     return _misfit(where, getattr(cls, "__name__", str(cls)), plain)
