@@ -192,6 +192,20 @@ def test_a_wrongly_widened_network_is_noticed(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.undo()
 
 
+def test_outputs_in_other_places_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A widened network with its outputs reversed has every unit, and answers another question."""
+    f, g, alignment = pair("perturbed")
+    wide, kept = exact_pair.widen(f, g, alignment)
+    last = wide.nodes[-1]
+    assert isinstance(last.op, Dense)
+    op = replace(last.op, weight=last.op.weight[::-1].copy(), bias=last.op.bias[::-1].copy())
+    wrong = Network(wide.input_shape, (*wide.nodes[:-1], replace(last, op=op)))
+    moved = [*kept[:-1], kept[-1][::-1]]
+    monkeypatch.setattr(exact_pair, "widen", lambda *_: (wrong, moved))
+    with pytest.raises(SoundnessError, match="outputs in other places"):
+        exact_pair.exact_pair_program(f, g, alignment)
+
+
 def changed(array: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
     """The array with one number moved by the last bit."""
     copy = array.copy()

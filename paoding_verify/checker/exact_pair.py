@@ -6,7 +6,7 @@ act(z_f) and b of act(z_g) may have opposite signs. Then for any number k
     a act(z_f) + b act(z_g) = (a - k) act(z_f) + (b + k) act(z_g) + k D,     D = act(z_f) - act(z_g),
 
 and D, which lies between 0 and d as act rises with a slope in [0, 1], is bounded by lines in d. This is the text of
-`differential.py` again; nothing of its arithmetic is used. That the widened network is the pruned one is checked here.
+`backward.py` again; nothing of its arithmetic is used. That the widened network is the pruned one is checked here.
 
 Source: Paulsen et al., ReluDiff, arXiv 2001.03662, and NeuroDiff, arXiv 2009.09943.
 """
@@ -191,7 +191,7 @@ def _meet(one: Box, other: Box) -> Box:
 
 
 def _compare(own: ExactProgram, wide: ExactProgram, kept: Sequence[Numbers]) -> None:
-    """Units of the network have in the wide one the values that they have in their own.
+    """Units of the network have in the wide one the values that they have in their own, and outputs their places.
 
     Raises: SoundnessError if they might not.
     """
@@ -210,3 +210,5 @@ def _compare(own: ExactProgram, wide: ExactProgram, kept: Sequence[Numbers]) -> 
             same = same and all(np.array_equal(places[value], out) for value in step.inputs)
         if not same:
             raise SoundnessError(f"the widened network is not the pruned one at step {index}")
+    if not np.array_equal(places[-1], np.arange(len(places[-1]))):
+        raise SoundnessError("the widened network has its outputs in other places than the pruned one")
