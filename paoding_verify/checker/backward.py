@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paoding_verify.checker.intervals import SLACK, Box, Enclosure
-from paoding_verify.checker.program import Program, Step
+from paoding_verify.checker.program import Program, Step, num_units
 from paoding_verify.checker.relax import Lines, rectifier_lines, scatter_cells
 from paoding_verify.checker.rounding import TINY, U64, downward, gamma, magnitude, up
 from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
@@ -107,18 +107,27 @@ class Pass:
         self.slack = self.slack + 2 * U64 * np.abs(self.constant)
 
     def hinted(self, tables: Sequence[Slopes], step: Step, default: Array) -> Array:
-        """The certificate's numbers for the rows, `default` where it has none. Shapes: (P or 1, *shape) -> same."""
-        found = np.broadcast_to(default, (len(self.regions), *step.shape)).reshape(len(self.regions), -1).copy()
-        regions = self.regions if len(tables) > 1 else np.zeros_like(self.regions)
-        here = {region: tables[region].get((self.start, step.number)) for region in np.unique(regions).tolist()}
-        which = np.array([id(here[region]) for region in regions.tolist()])
-        for table in {id(each): each for each in here.values()}.values():  # regions that share a table go together
-            if table is not None:
-                mine = np.flatnonzero(which == id(table))
-                entries = table[self.numbers[mine] if len(table) > 1 else np.zeros_like(mine)]
-                place = np.ix_(mine, np.arange(table.shape[1]) if step.kept is None else step.kept)
-                found[place] = np.where(entries == NO_HINT, found[place], entries / SCALE)
-        return found.reshape(-1, *step.shape)
+        """The certificate's numbers for the rows, `default` where it has none.
+
+        Shapes: (P or 1, *shape) -> (P, *shape).
+        """
+        regions, row_of = np.unique(self.regions if len(tables) > 1 else 0 * self.regions, return_inverse=True)
+        found, count = [np.full((1, num_units(step)), NO_HINT, dtype=np.uint8)], 1
+        known, places = {id(None): (0, 0)}, []  # where a table begins among all that are found, and if it has more rows
+        for region in regions.tolist():
+            table = tables[region].get((self.start, step.number))
+            if table is not None and id(table) not in known:
+                known[id(table)] = count, int(len(table) > 1)
+                found.append(table)
+                count += len(table)
+            places.append(known[id(table)])
+        first, more = np.array(places, dtype=np.intp)[row_of].T
+        entries = np.concatenate(found)[first + more * self.numbers]
+        if step.kept is not None:
+            own, entries = entries, np.full((len(entries), int(np.prod(step.shape))), NO_HINT, dtype=np.uint8)
+            entries[:, step.kept] = own
+        entries = entries.reshape(-1, *step.shape)
+        return np.where(entries == NO_HINT, default, entries / SCALE)
 
 
 def take_back(state: State, rows: Pass) -> Array:
