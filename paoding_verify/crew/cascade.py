@@ -39,6 +39,9 @@ class Job(Protocol):
         """Settles it: nothing was shown but this bound."""
 
 
+_LONG_S = 2.0
+"""A run that took longer may leave much behind; looking for it takes a tenth of a second."""
+
 J = TypeVar("J", bound=Job)
 J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
 
@@ -97,13 +100,15 @@ def run_cascade(
     no verdict where the crew is lenient; else the failure is raised. What time cut short is not kept in the memo.
     Raises: SoundnessError, MissingComponentError, JournalError, WorkerError, ImportError: they concern the whole run.
     """
+    started = monotonic()
     with closing(cascade):
         run = _Run(cascade, memo, progress, crew, sum(map(len, batches)))
         bench = bench_of(cascade, crew)
         bench.put([unit for batch in batches for unit in run.begin(_Batch(batch))])
         for unit, error in bench.finished():
             bench.put(run.after(unit, error))
-    gc.collect()  # engines hold themselves in circles, and may be large
+    if monotonic() - started > _LONG_S:
+        gc.collect()  # engines hold themselves in circles, and may be large
 
 
 @dataclass(eq=False)
