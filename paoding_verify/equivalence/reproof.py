@@ -43,10 +43,11 @@ def prove_jobs(engines: PairEngines, jobs: Sequence[PairJob], method: str = "", 
 def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -> None:
     """Settles brackets: max |f - g| < bound, for the smallest bound that the checker proves in every arithmetic.
 
-    A proof of |f - g| < delta with margin m shows |f - g| <= delta - m, so a second proof finds the bound.
+    A proof of |f - g| < delta with margin m shows |f - g| <= delta - m, so if m is not small a second proof finds the
+    bound.
     """
     num_outputs = engines.original.num_outputs
-    deltas = {id(job): max(-job.estimate, 0.0) if np.isfinite(job.estimate) else 1.0 for job in jobs}
+    deltas = {id(job): _stated(-job.estimate) if np.isfinite(job.estimate) else 1.0 for job in jobs}
     left = list(jobs)
     for attempt in range(_ATTEMPTS + 1):
         if not left:
@@ -56,15 +57,20 @@ def prove_brackets(engines: PairEngines, jobs: Sequence[PairJob], method: str) -
             margins, reasons = _prove(engines, left, props)
         again = []
         for job, margin, reason in zip(left, margins, reasons, strict=True):
-            if not reason and attempt > 0:
+            tight = attempt > 0 or margin <= 2 * (_ROOM - 1.0) * deltas[id(job)]
+            if not reason and tight:
                 job.certified(-deltas[id(job)], engines.config.semantics)
             elif not np.isfinite(margin) or attempt == _ATTEMPTS:
                 job.refusal = reason
                 job.unknown(None, engines.config)
             else:
-                deltas[id(job)] = max(deltas[id(job)] - margin, 0.0) * _ROOM + 1e-300
+                deltas[id(job)] = _stated(deltas[id(job)] - margin)
                 again.append(job)
         left = again
+
+
+def _stated(bound: float) -> float:
+    return max(bound, 0.0) * _ROOM + 1e-300
 
 
 def keep_better(engines: PairEngines, job: PairJob, certificate: Certificate) -> None:
