@@ -6,7 +6,8 @@ import torch
 
 from paoding_verify.attack import attack
 from paoding_verify.bounds.branching import CaseOutcome, search_cases
-from paoding_verify.bounds.case_bounds import CaseBounder, Lines
+from paoding_verify.bounds.case_bounds import CaseBounder
+from paoding_verify.bounds.case_relaxation import Lines
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.bounds.differential import PairBounder
 from paoding_verify.checker.branching import bound_leaves, cases, margin_by_cases
@@ -234,3 +235,32 @@ def test_properties_in_single_precision_are_bounded_in_double() -> None:
     one = np.ones((1, 1))
     (proof,) = prove([network], one, one, [prop], [Certificate("crown", trees=(tree,))], semantics="real")
     assert not proof.proved
+
+
+@pytest.mark.parametrize("network", [wide(3), leaky_net(4)], ids=["relu", "leaky"])
+def test_halves_start_nearly_where_the_case_is(network):
+    shape = (1, *network.input_shape)
+    state = enclose([network], np.full(shape, -0.5), np.full(shape, 0.5), "real")
+    bounder = CaseBounder(state)
+    rows = torch.cat([torch.eye(network.num_outputs), -torch.eye(network.num_outputs)]).to(torch.float64)
+
+    def bounds(condition, betas, scored=False):
+        places = Places([condition] * len(rows), bounder.units)
+        intervals = bounder.intervals(places, len(rows))
+        root = bounder.intervals(Places([()] * len(rows), bounder.units), len(rows))
+        credit = places.spread(betas)
+        with torch.no_grad():
+            lines = bounder.default_lines(root)
+            return bounder.bound(rows, torch.zeros(len(rows)), intervals, credit, lines, scored=scored)
+
+    whole = bounds((), torch.zeros((len(rows), 0)), scored=True)
+    lost, lost_without = [], []
+    for step, starts in whole.starts.items():
+        for unit in np.flatnonzero((whole.scores[step] > 1e-6).any(0)).tolist():
+            for sign, start in zip((-1, 1), starts[:, :, unit], strict=True):
+                condition = ((step, unit, sign),)
+                for multipliers, found in ((start, lost), (torch.zeros(len(rows)), lost_without)):
+                    half = bounds(condition, multipliers[:, None]).lower
+                    found.append(float((whole.lower - half).clamp(min=0).sum()))
+    assert len(lost) > 20
+    assert sum(lost) < 0.25 * sum(lost_without)

@@ -44,7 +44,7 @@ def improved(name: str, steps: int = 25) -> tuple[np.ndarray, np.ndarray, Certif
     question, none = Question(bounder, rows, offsets, places, start), torch.zeros((len(rows), 0))
     with torch.no_grad():
         before = question.bound(none).lower.numpy()
-    found = improve(question, none, steps=steps, turn=True)
+    found = improve(question, none, steps=steps, turning=torch.ones(len(rows), dtype=torch.bool))
     slopes, shares = as_tables(found.lines, bounder, start=start, leaves=range(len(rows)))
     return before, found.lower.numpy(), Certificate("differential", slopes, alignment=alignment, shares=shares), box
 
@@ -88,3 +88,22 @@ def test_shares_survive_json() -> None:
     assert again.shares.keys() == certificate.shares.keys()
     assert all((again.shares[key] == table).all() for key, table in certificate.shares.items())
     assert {table.shape for table in certificate.shares.values()} == {(6, 15)}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_lines_of_other_cases_stay(name: str) -> None:
+    f, g, alignment = PAIRS[name]
+    box = np.full((1, *f.input_shape), 0.3), np.full((1, *f.input_shape), 0.6)
+    prop = distance_at_most(0.0, f.num_outputs)
+    bounder = CaseBounder(enclose([f, g], *box, "real", hints=[Certificate("differential", alignment=alignment)]))
+    places = Places([()] * len(prop.rows), bounder.units)
+    start = bounder.default_lines(bounder.intervals(places, len(prop.rows)))
+    question = Question(
+        bounder, torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy()), places, start
+    )  # fmt: skip
+    turning = torch.arange(len(prop.rows)) % 2 == 0
+    found = improve(question, torch.zeros((len(prop.rows), 0)), steps=10, turning=turning)
+    moved = sum((x != start.slopes[k]).any(1).int() for k, x in found.lines.slopes.items())
+    moved += sum((x != start.shares[k]).any(1).int() for k, x in found.lines.shares.items())
+    assert not moved[~turning].any()
+    assert moved[turning].any()

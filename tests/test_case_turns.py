@@ -97,6 +97,8 @@ def test_a_stopped_search_proves_no_less_than_a_shorter_one() -> None:
     for most in (1, 8, 20):
         outcome = searched(delta, max_leaves=most)
         assert not outcome.decided, most
+        # Halves that were never bounded are left out again.
+        assert sum(tree.nodes.count(LEAF) for tree in outcome.trees) < max(outcome.num_leaves, 7)
         bounds.append(delta - proved(outcome, delta))
     assert bounds == sorted(bounds, reverse=True)
     assert bounds[-1] < 0.95 * bounds[0]
@@ -107,7 +109,7 @@ def case(bound: float, *, bounded: bool = True) -> Case:
 
 
 def grown(root: Case, below: Case, above: Case) -> Case:
-    root.split(1, 0)
+    root.split(1, 0, (0.0, 0.0))
     for half, other in zip(root.halves, (below, above), strict=True):
         half.bound, half.bounded, half.halves, half.lines = other.bound, other.bounded, other.halves, other.lines
     return root

@@ -1,8 +1,7 @@
 """Branch and bound on unstable ReLUs: a tree of cases in each of which some row of a clause is positive.
 
 The search believes its own bounds; the tree it returns is a hint that the checker proves again.
-Source: Wang et al., arXiv 2103.06624 (multipliers of sign conditions), Bunel et al., arXiv 1909.06588 (the scheme),
-De Palma et al., arXiv 2104.06718 (trying the most promising splits before choosing).
+Source: Wang et al., arXiv 2103.06624 (multipliers of sign conditions), Bunel et al., arXiv 1909.06588 (the scheme).
 """
 
 from __future__ import annotations
@@ -14,36 +13,36 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from paoding_verify.attack import attack
-from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Lines
+from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds
 from paoding_verify.bounds.case_duals import best_multipliers
 from paoding_verify.bounds.case_lines import Question, as_tables, improve
+from paoding_verify.bounds.case_points import CasePoints
+from paoding_verify.bounds.case_relaxation import Lines
 from paoding_verify.bounds.case_shrink import shrunk
+from paoding_verify.bounds.case_splits import split_cases
 from paoding_verify.bounds.case_tree import Case, Conditions, Places, as_tree, pruned
 from paoding_verify.checker.backward import State
 from paoding_verify.evidence.certificate import LEAF, ReluTree, Slopes
 from paoding_verify.evidence.property import Property
 from paoding_verify.network.graph import Array, Float32Array, Network
-from paoding_verify.regions import float32_interior
 
 __all__ = ["CaseOutcome", "search_cases"]
 
-_BATCH, _NUMBERS = (64, 512), 2**15
-"""Cases that are bounded at a time: at least, at most, and what their units may be together."""
+
+_BATCH, _NUMBERS, _NUMBERS_OF_BRACKETS = (64, 2048), 2**17, 2**15
+"""Cases that are bounded at a time: at least, at most, and what their units may be together. A bracket is as wide as
+its worst case, so it takes few at a time; a decision needs them all.
+"""
 _STEPS = 12
 """Steps of Adam on the multipliers of a batch."""
 _ROOT_STEPS = 40
 """Steps of Adam on the slopes of the whole region."""
 _TURN = 4
-"""Levels of a tree after which cases get lines of their own, if multipliers alone do not decide them."""
+"""Levels of a tree after which cases get lines of their own."""
 _ROWS = 2
 """Rows of a clause that are tried in a case."""
 _ROOT_ROWS = 4
 """Rows of a clause whose slopes are improved on the whole region."""
-_CANDIDATES = 3
-"""Units whose split is tried before one is chosen."""
-_DESCENTS, _DESCENT_STEPS = 4, 30
-"""Minimisers from which the attack starts, after 2, 4, 8, ... batches, and its steps."""
 _COST = 1e-6
 """What the lines of a unit must cost for it to be split before multipliers are solved for."""
 _ROOM = 1e-9
@@ -93,14 +92,15 @@ class _Search:
     def __init__(
         self, networks: Sequence[Network], bounder: CaseBounder, prop: Property, beyond: float | None = None
     ) -> None:  # fmt: skip
-        self._networks, self._b, self._prop = networks, bounder, prop
+        self._b, self._prop = bounder, prop
+        self._points = CasePoints(networks, bounder.state.values[0].box, further=beyond is not None)
         self._rows, self._offsets = torch.as_tensor(prop.rows.copy()), torch.as_tensor(prop.offsets.copy())
         self._lines = self._first_lines = Lines()
         """Of every row on the whole region, then those of some cases; and those that the checker takes itself."""
         self._num_lines = len(self._rows)
         least, most = _BATCH
-        self._batch = min(most, max(least, _NUMBERS // max(1, sum(bounder.units.values()))))
-        self._batches = 0
+        numbers = _NUMBERS if beyond is None else _NUMBERS_OF_BRACKETS
+        self._batch = min(most, max(least, numbers // max(1, sum(bounder.units.values()))))
         self._beyond = beyond
         self._raised = 0.0
         """By how much offsets are larger than those that were asked for."""
@@ -120,7 +120,7 @@ class _Search:
             if not undecided:
                 continue
             found = self._scored(undecided)
-            margin, point = self._look(found.inputs)
+            margin, point = self._points.look(found.inputs, self._prop)
             outcome = replace(outcome, attack=min(outcome.attack, margin - self._raised))
             if margin <= 0:
                 if self._beyond is None:
@@ -131,8 +131,10 @@ class _Search:
                 return self._with_trees(outcome, roots, "ReLU splitting has no unit left to split")
             pending += fixed
             if open_cases:
-                scores = {k: s[open_cases] for k, s in found.scores.items()}
-                pending += self._split([undecided[n] for n in open_cases], scores)
+                chosen = [undecided[n] for n in open_cases]
+                pending += split_cases(
+                    chosen, found.of(open_cases), self._b.units, self._question, batch=self._batch
+                )  # fmt: skip
             outcome = replace(outcome, num_leaves=outcome.num_leaves + len(open_cases))
         return self._with_trees(replace(outcome, decided=True), roots)
 
@@ -218,39 +220,27 @@ class _Search:
     def _improve(self, numbers: torch.Tensor) -> Array:
         """Better lines of some rows on the whole region; their bounds. Shapes: (n,) -> (n,)."""
         question = self._question([((), row, row) for row in numbers.tolist()])
-        found = improve(question, torch.zeros((len(numbers), 0)), steps=_ROOT_STEPS, turn=True)
+        every = torch.ones(len(numbers), dtype=torch.bool)
+        found = improve(question, torch.zeros((len(numbers), 0)), steps=_ROOT_STEPS, turning=every)
         for mine, better in ((self._lines.slopes, found.lines.slopes), (self._lines.shares, found.lines.shares)):
             for k, table in better.items():
                 mine[k][numbers] = table
         return found.lower.numpy()
 
     def _bound(self, cases: Sequence[Case]) -> None:
-        """Sets bound, order of rows, multipliers and lines of every case."""
-        before = [case.bound for case in cases]
-        self._optimise(cases, turn=False)
-        left = [
-            case
-            for case, bound in zip(cases, before, strict=True)
-            if case.conditions and not _positive(case.bound)
-            if case.bound < bound or len(case.conditions) % _TURN == 0
-        ]
-        if left:
-            self._optimise(left, turn=True)
-
-    def _optimise(self, cases: Sequence[Case], *, turn: bool) -> None:
-        """Better multipliers for all rows of some cases, and lines of their own if these may turn."""
+        """Sets bound, order of rows and multipliers of every case, and every few levels lines of its own."""
         entries = [(case.conditions, *each) for case in cases for each in zip(case.rows, case.lines, strict=True)]
+        turning = torch.tensor([len(conditions) > 0 and len(conditions) % _TURN == 0 for conditions, _, _ in entries])
         question = self._question(entries)
         start = question.places.table([case.betas for case in cases for _ in case.rows])
-        found = improve(question, start, steps=_STEPS, turn=turn)
+        found = improve(question, start, steps=_STEPS, turning=turning)
         scales = torch.cat([found.betas, torch.zeros((len(entries), 1))], 1).amax(1, keepdim=True)
         betas = torch.round(found.betas / scales.clamp(min=1e-300) * 65535) * (scales / 65535.0)
         with torch.no_grad():
             lower = question.bound(betas, found.lines).lower.tolist()
-        numbers = [entry[2] for entry in entries]
-        if turn:
-            numbers = list(range(self._num_lines, self._num_lines + len(entries)))
-            self._lines, self._num_lines = self._lines.with_more(found.lines), self._num_lines + len(entries)
+        turned, numbers = turning.nonzero()[:, 0], [entry[2] for entry in entries]
+        for number, n in enumerate(turned.tolist(), self._keep(found.lines.of(turned), len(turned))):
+            numbers[n] = number
         first = 0
         for case in cases:
             order = sorted(range(first, first + len(case.rows)), key=lambda m: lower[m], reverse=True)
@@ -258,6 +248,12 @@ class _Search:
             case.rows, case.lines = tuple(entries[m][1] for m in order), tuple(numbers[m] for m in order)
             case.bound, case.scale, case.bounded = lower[best], float(scales[best]), True
             case.betas = betas[best, : len(case.conditions)].numpy()
+
+    def _keep(self, lines: Lines, count: int = 1) -> int:
+        """Adds lines for so many cases to those that are known; the number of the first."""
+        self._lines, first = self._lines.with_more(lines), self._num_lines
+        self._num_lines += count
+        return first
 
     def _question(self, entries: Sequence[tuple[Conditions, int, int]]) -> Question:
         """About cases, each with a row and the number of its lines."""
@@ -270,63 +266,6 @@ class _Search:
         question = self._question([(case.conditions, case.rows[0], case.lines[0]) for case in cases])
         with torch.no_grad():
             return question.bound(question.places.table([case.betas for case in cases]), scored=True)
-
-    def _split(self, cases: Sequence[Case], scores: dict[int, torch.Tensor]) -> list[Case]:
-        """Splits every case where the bounds of its halves are best."""
-        steps = list(scores)
-        ends = np.cumsum([0, *(self._b.units[k] for k in steps)])
-        flat = torch.cat([scores[k] for k in steps], 1)
-        top = flat.topk(min(_CANDIDATES, flat.shape[1]), dim=1)
-        trials: list[list[tuple[int, int]]] = []
-        for places, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
-            layers = [int(np.searchsorted(ends, place, side="right")) - 1 for place in places]
-            trials.append(
-                [
-                    (steps[k], place - int(ends[k]))
-                    for k, place, value in zip(layers, places, values, strict=True)
-                    if value > 0
-                ]
-            )
-        gains = iter(self._try([(case, unit) for case, mine in zip(cases, trials, strict=True) for unit in mine]))
-        halves: list[Case] = []
-        for case, mine in zip(cases, trials, strict=True):
-            halves += case.split(*max(zip((next(gains) for _ in mine), mine, strict=True))[1])
-        return halves
-
-    def _try(self, trials: Sequence[tuple[Case, tuple[int, int]]]) -> list[float]:
-        """For every case and unit the sum of the halves' bounds, each counted up to zero."""
-        gains: list[float] = []
-        for start in range(0, len(trials), self._batch):
-            part = [(case, unit, sign) for case, unit in trials[start : start + self._batch] for sign in (-1, 1)]
-            question = self._question(
-                [((*case.conditions, (*unit, sign)), case.rows[0], case.lines[0]) for case, unit, sign in part]
-            )
-            with torch.no_grad():
-                found = question.bound(question.places.table([case.betas for case, _, _ in part])).lower
-            gains += found.reshape(-1, 2).clamp(max=0).sum(1).tolist()
-        return gains
-
-    def _look(self, inputs: torch.Tensor) -> tuple[float, Float32Array]:
-        """The smallest margin at corners where linear bounds are smallest, and sometimes near them."""
-        box, shape = self._b.state.values[0], (-1, *self._b.program.input_shape)
-        corners = np.where(inputs.numpy().reshape(shape) > 0, box.lower, box.upper)
-        points = np.clip(corners.astype(np.float32), *float32_interior(box.lower, box.upper))
-        outputs = np.concatenate([network.forward(points) for network in self._networks], axis=1)
-        margins = self._prop.margins(self._prop.values(outputs))
-        order = margins.argsort()
-        margin, point = float(margins[order[0]]), points[order[0]]
-        self._batches += 1
-        due = margin > 0 and self._batches > 1 and self._batches & (self._batches - 1) == 0
-        if due or (margin <= 0 and self._beyond is not None):
-            starts = points[order[:_DESCENTS]]
-            lower, upper = (np.repeat(end, len(starts), axis=0) for end in (box.lower, box.upper))
-            found = attack(
-                self._networks, lower, upper, self._prop.rows, self._prop.offsets, self._prop.clauses,
-                restarts=1, steps=_DESCENT_STEPS, seed=0, centre=starts,
-            )  # fmt: skip
-            if found.margin.min() < margin:
-                margin, point = float(found.margin.min()), found.points[int(found.margin.argmin())]
-        return margin, point
 
 
 def _positive(bound: float) -> bool:

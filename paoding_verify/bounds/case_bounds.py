@@ -7,12 +7,14 @@ Source: Wang et al., arXiv 2103.06624.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from paoding_verify.bounds.case_relaxation import Intervals, Lines, Rectifier
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.bounds.pair_relaxation import Coupling, Interval
 from paoding_verify.bounds.torch_linear import TorchLinear
@@ -20,72 +22,7 @@ from paoding_verify.checker.backward import State
 from paoding_verify.errors import UnsupportedOpError
 from paoding_verify.network.graph import Add, Array, LeakyRelu, MaxPool2d, Node, Relu, is_linear
 
-__all__ = ["BELOW", "IDLE", "CaseBounder", "CaseBounds", "Intervals", "Lines", "Rectifier"]
-
-BELOW = 0.1
-"""What a lower line costs, in units of its distance from the rectifier, where the upper line's distance counts whole:
-a lower line can be turned, on every case by the multipliers of others, an upper one only by a split."""
-IDLE = 1e-9
-"""Cost given to unstable units that do not matter for the bound at hand, per distance that they reach beyond zero."""
-
-
-class Rectifier:
-    """Lines around a rectifier, and what they cost, on each of n cases. Shapes: (n, units)."""
-
-    def __init__(self, z: Interval, leak: float) -> None:
-        """The upper line is the chord; the lower one can be turned."""
-        self.leak, self.unstable = leak, z.unstable
-        width = torch.where(self.unstable, z.upper - z.lower, 1.0)
-        self._stable = torch.where(z.lower >= 0, 1.0, leak)
-        self.upper_slope = torch.where(self.unstable, (z.upper - leak * z.lower) / width, self._stable)
-        self.shift = torch.where(self.unstable, (leak - 1.0) * z.lower * z.upper / width, 0.0)
-        self.adaptive = torch.where(z.upper >= -z.lower, 1.0, leak)
-        self._z = z
-
-    def lower_slope(self, slope: torch.Tensor | None) -> torch.Tensor:
-        """Of the line through the origin, as wanted where there is a choice."""
-        wanted = self.adaptive if slope is None else slope.clamp(self.leak, 1.0)
-        return torch.where(self.unstable, wanted, self._stable)
-
-    def cost(self, positive: torch.Tensor, negative: torch.Tensor, lower_slope: torch.Tensor) -> torch.Tensor:
-        """How far the lines are away from the rectifier, weighed by what multiplies them."""
-        z = self._z
-        below = torch.maximum((lower_slope - self.leak) * -z.lower, (1.0 - lower_slope) * z.upper)
-        cost = torch.where(self.unstable, BELOW * positive * below - negative * self.shift, 0.0)
-        return cost + IDLE * torch.minimum(-z.lower, z.upper).clamp(min=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Intervals:
-    """What is known of pre-activations on each of n cases, and the lines that follow. Shapes: (n, units)."""
-
-    rectifiers: dict[int, Rectifier]
-    """By step, for those that can be split."""
-    couplings: dict[int, Coupling]
-    """Of twins, by step of g."""
-
-
-@dataclass(frozen=True, eq=False)
-class Lines:
-    """Which of the valid lines are used. Shapes: (n, units), every number in [0, 1]."""
-
-    slopes: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Step -> lower slopes of its unstable units."""
-    shares: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Step of g -> how much of each pair of twin units is bounded as a difference."""
-
-    def of(self, numbers: torch.Tensor) -> Lines:
-        """The lines of some rows or cases."""
-        slopes, shares = ({k: x[numbers] for k, x in each.items()} for each in (self.slopes, self.shares))
-        return Lines(slopes, shares)
-
-    def with_more(self, other: Lines) -> Lines:
-        """These lines, then the others."""
-        slopes, shares = (
-            {k: torch.cat([x, theirs[k]]) for k, x in mine.items()}
-            for mine, theirs in ((self.slopes, other.slopes), (self.shares, other.shares))
-        )
-        return Lines(slopes, shares)
+__all__ = ["CaseBounder", "CaseBounds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +33,19 @@ class CaseBounds:
     """(n,)"""
     scores: dict[int, torch.Tensor]
     """Step -> (n, units): what the lines of each unstable unit cost; empty unless asked for."""
+    starts: dict[int, torch.Tensor]
+    """Step -> (2, n, units): multipliers of z <= 0, and of z >= 0, with which the line below the rectifier is the same
+    on that half as on the case; lines above it get tighter without. Empty unless asked for."""
     inputs: torch.Tensor
     """(n, *input_shape) coefficients of the input."""
     weights: dict[int, torch.Tensor]
     """Step -> (n,) the largest |coefficient| of a pre-activation, the scale of multipliers."""
+
+    def of(self, numbers: Sequence[int]) -> CaseBounds:
+        """Those of some cases."""
+        scores, weights = ({k: x[numbers] for k, x in each.items()} for each in (self.scores, self.weights))
+        starts = {k: x[:, numbers] for k, x in self.starts.items()}
+        return CaseBounds(self.lower[numbers], scores, starts, self.inputs[numbers], weights)
 
 
 class CaseBounder:
@@ -217,6 +163,7 @@ class _Walk:
     ) -> None:
         self._b, self._at, self._sum, self._known, self._scored = bounder, start, offsets, intervals, scored
         self._scores: dict[int, torch.Tensor] = {}
+        self._starts: dict[int, torch.Tensor] = {}
         self._weights: dict[int, torch.Tensor] = {}
 
     def joint(self, index: int, shares: dict[int, torch.Tensor]) -> None:
@@ -279,6 +226,7 @@ class _Walk:
             if self._scored:
                 cost = lines.cost(positive, negative, lower_slope)
                 self._scores[index] = self._scores.get(index, 0.0) * lines.unstable + cost
+                self._starts[index] = positive * torch.stack([lower_slope - lines.leak, 1.0 - lower_slope])
 
     def _give(self, value: int, coefficient: torch.Tensor) -> None:
         self._at[value] = self._at[value] + coefficient if value in self._at else coefficient
@@ -291,7 +239,7 @@ class _Walk:
         lower = self._sum + inputs @ centre[0] - inputs.abs() @ radius[0]
         # Units that a network does not have are zero up to rounding: there is nothing to split.
         scores = {k: score * self._b.kept[k] if k in self._b.kept else score for k, score in self._scores.items()}
-        return CaseBounds(lower, scores, inputs.detach(), self._weights)
+        return CaseBounds(lower, scores, self._starts, inputs.detach(), self._weights)
 
 
 def _leak(bounder: CaseBounder, index: int) -> float:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from paoding_verify.bounds.ascent import Ascent
-from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds, Intervals, Lines
+from paoding_verify.bounds.case_bounds import CaseBounder, CaseBounds
+from paoding_verify.bounds.case_relaxation import Intervals, Lines
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.evidence.certificate import NO_HINT, SCALE, Slopes
 
@@ -64,33 +65,32 @@ class Found:
     lines: Lines
 
 
-def improve(question: Question, betas: torch.Tensor, *, steps: int, turn: bool) -> Found:
-    """Multipliers that make bounds large, and lines if they may `turn`; never worse than those it starts from.
+def improve(question: Question, betas: torch.Tensor, *, steps: int, turning: torch.Tensor) -> Found:
+    """Multipliers that make bounds large, and lines of the cases that are `turning`; never worse than at the start.
 
-    Ends early where every bound is positive. Shapes: (n, depth).
+    Ends early where every bound is positive. Shapes: (n, depth), (n,) of bool.
     """
     with torch.no_grad():
         start = question.bound(betas)
     scale = question.places.scales(start.weights).clamp(min=1e-9)
     best, best_betas = start.lower, betas
+    turn, mine = bool(turning.any()), turning[:, None]
     kept, moving = question.lines, Lines()
     if turn:
-        kept = Lines(*({k: x.clone() for k, x in each.items()} for each in (kept.slopes, kept.shares)))
-        moving = Lines(
-            *({k: x.clone().requires_grad_() for k, x in each.items()} for each in (kept.slopes, kept.shares))
-        )
+        kept = kept.map(torch.clone)
+        moving = kept.map(lambda x: x.clone().requires_grad_())
     x = (betas / scale).requires_grad_()
     free = [*moving.slopes.values(), *moving.shares.values()]
     ascent = Ascent([x, *free], rate=_RATE, steps=steps, most=[torch.inf, *(1.0 for _ in free)])
     for _ in range(steps + 1 if turn or betas.shape[1] else 0):
-        now = Lines(through(moving.slopes), through(moving.shares)) if turn else kept
+        now = moving.map(lambda x: torch.where(mine, through(x), x.detach())) if turn else kept
         lower = question.bound(x * scale, now).lower
         better = lower.detach() > best
         best = torch.where(better, lower.detach(), best)
         best_betas = torch.where(better[:, None], (x * scale).detach(), best_betas)
-        for values, mine in ((now.slopes, kept.slopes), (now.shares, kept.shares)) if turn else ():
+        for values, found in ((now.slopes, kept.slopes), (now.shares, kept.shares)) if turn else ():
             for k, value in values.items():
-                mine[k][better] = value.detach()[better]
+                found[k][better] = value.detach()[better]
         if not lower.requires_grad or bool((best > _ENOUGH).all()):
             break
         ascent.step(lower.sum())
@@ -125,6 +125,6 @@ def as_tables(
     return result[0], result[1]
 
 
-def through(values: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+def through(x: torch.Tensor) -> torch.Tensor:
     """Rounded as in a certificate; the gradient passes straight through."""
-    return {k: x + (torch.round(x.detach() * SCALE) / SCALE - x.detach()) for k, x in values.items()}
+    return x + (torch.round(x.detach() * SCALE) / SCALE - x.detach())

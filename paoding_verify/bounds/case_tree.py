@@ -42,14 +42,14 @@ class Case:
     halves: tuple[Case, ...] = ()
     """v <= 0, then v >= 0."""
 
-    def split(self, step: int, unit: int) -> tuple[Case, ...]:
-        """Makes the two halves at a unit."""
+    def split(self, step: int, unit: int, starts: Sequence[float]) -> tuple[Case, ...]:
+        """Makes the two halves at a unit, z <= 0 and z >= 0; `starts` are their multipliers to begin with."""
         self.halves = tuple(
             Case(
-                self.clause, self.rows, self.lines, (*self.conditions, (step, unit, sign)), np.append(self.betas, 0.0),
-                scale=self.scale, bound=self.bound,
+                self.clause, self.rows, self.lines, (*self.conditions, (step, unit, sign)),
+                np.append(self.betas, start), scale=self.scale, bound=self.bound,
             )
-            for sign in (-1, 1)
+            for sign, start in zip((-1, 1), starts, strict=True)
         )  # fmt: skip
         return self.halves
 
@@ -101,7 +101,7 @@ def as_tree(root: Case, program: Program, general: int) -> tuple[ReluTree, list[
             units.append(case.rows[0])
             scales.append(case.scale)
             multipliers.append(case.betas / max(case.scale, 1e-300) * 65535)
-    steps = np.rint(np.concatenate(multipliers)).astype(np.int64)
+    steps = np.clip(np.rint(np.concatenate(multipliers)), 0, 65535).astype(np.int64)
     values = np.stack([steps // 256, steps % 256], axis=1).astype(np.uint8)
     return ReluTree(root.clause, tuple(nodes), tuple(units), tuple(scales), values, tuple(turns)), numbers
 

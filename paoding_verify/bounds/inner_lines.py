@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from paoding_verify.bounds.ascent import Ascent
-from paoding_verify.bounds.case_bounds import CaseBounder, Lines
+from paoding_verify.bounds.case_bounds import CaseBounder
 from paoding_verify.bounds.case_lines import as_tables, through
+from paoding_verify.bounds.case_relaxation import Lines
 from paoding_verify.bounds.case_shrink import shrunk
 from paoding_verify.bounds.case_tree import Places
 from paoding_verify.checker.backward import State
@@ -68,7 +69,7 @@ def _turned(bounder: CaseBounder, step: int) -> Slopes:
     kept, best = {k: start[k] for k in before}, -np.inf
     ascent = Ascent(list(slopes.values()), rate=_RATE, steps=_STEPS, most=1.0)
     for _ in range(_STEPS + 1):
-        now = through(slopes)
+        now = {k: through(x) for k, x in slopes.items()}
         wide = {k: x.repeat_interleave(len(units), 0) for k, x in now.items()}
         total = bounder.bound_units(value, rows, intervals, Lines(wide)).sum()
         if float(total.detach()) > best:

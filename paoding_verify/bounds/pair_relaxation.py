@@ -8,6 +8,7 @@ ReluDiff and NeuroDiff (arXiv 2001.03662, 2009.09943) as lines over [d_l, d_u].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -38,7 +39,7 @@ class Interval:
         """Half way between the ends."""
         return (self.lower + self.upper) / 2
 
-    @property
+    @cached_property
     def unstable(self) -> torch.Tensor:
         """Where a ReLU has its kink inside."""
         return (self.lower < 0) & (self.upper > 0)

@@ -16,8 +16,8 @@ from paoding_verify.evidence.property import distance_at_most
 
 __all__ = ["refine_by_relus", "split_relus"]
 
-_SHARE = 0.8
-"""Part of a task's remaining time that the search may use."""
+_SHARE, _BRACKET_SHARE = 0.8, 0.65
+"""Part of a task's remaining time that the search may use; the bound of a bracket is proved two or three times."""
 
 
 def split_relus(engines: PairEngines, job: PairJob) -> None:
@@ -52,7 +52,7 @@ def refine_by_relus(engines: PairEngines, job: PairJob, max_leaves: int) -> None
     The search aims at little more than the largest difference known, and raises its aim when it finds a larger one.
     """
     with shared_time([job], "relu-splitting"):
-        limit_s = _SHARE * job.left_s(engines.config)
+        limit_s = _BRACKET_SHARE * job.left_s(engines.config)
         aim = bracket_aim(job.attack)
         try:
             inner, state = _enclosed(engines, job)
