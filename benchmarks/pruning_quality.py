@@ -105,9 +105,13 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
 
 def version(method: str) -> str:
     """Digest of the code that a row of this method depends on."""
-    method = "portfolio" if method == WITH_INPUTS else method
-    pruner = METHODS[method].__module__ if method in METHODS else "paoding_verify.pruning.unstructured"
-    return code_digest([*MEASURED_BY, "pruning_peers" if method in PEERS else pruner], WITHIN)
+    if method == WITH_INPUTS:
+        modules = [METHODS["portfolio"].__module__, "paoding_verify.pruning.own_regions"]
+    elif method in PEERS:
+        modules = ["pruning_peers"]
+    else:
+        modules = [METHODS[method].__module__ if method in METHODS else "paoding_verify.pruning.unstructured"]
+    return code_digest([*MEASURED_BY, *modules], WITHIN)
 
 
 def pruned_by(job: Job, subject: Subject) -> Network:

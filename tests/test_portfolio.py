@@ -17,7 +17,7 @@ from paoding_verify.pruning.job import Job, draw_inputs
 from paoding_verify.pruning.magnitude import magnitude_l2
 from paoding_verify.pruning.members import MEMBERS, Member
 from paoding_verify.pruning.options import PruneOptions
-from paoding_verify.pruning.own_regions import Wanted, anchors_from_inputs, apart, balanced
+from paoding_verify.pruning.own_regions import Wanted, anchors_from_inputs, apart, balanced, synthesised_regions
 from paoding_verify.pruning.portfolio import PortfolioConfig, portfolio
 from paoding_verify.pruning.problem import PruneOutcome, PruneProblem
 from paoding_verify.pruning.prune import prune
@@ -206,3 +206,21 @@ def test_the_radius_can_be_given():
     np.testing.assert_allclose((boxes.upper - boxes.lower)[boxes.upper < 1], 0.06, rtol=1e-6)
     assert own.record["eps"] == 0.03
     assert len(rest) == 30
+
+
+def test_around_given_inputs_the_radius_stays_small():
+    sure = dense_net(0)
+    last = sure.nodes[-1]
+    bias = np.zeros_like(last.op.bias)
+    bias[0] = 1e3  # certified wherever one looks
+    sure = Network(sure.input_shape, (*sure.nodes[:-1], replace(last, op=replace(last.op, bias=bias))))
+    inputs = np.random.default_rng(0).uniform(size=(40, 6)).astype(np.float32)
+    own, _ = anchors_from_inputs(sure, inputs, None, seed=0)
+    assert own.record["eps"] == pytest.approx(0.05)
+    assert "at most" in str(own.record["eps_rule"])
+    wide, _ = anchors_from_inputs(sure, inputs, (np.zeros(6), np.full(6, 10.0)), seed=0)
+    assert wide.record["eps"] == pytest.approx(0.5)
+    given, _ = anchors_from_inputs(sure, inputs, None, seed=0, wanted=Wanted(eps=0.3))
+    assert given.record["eps"] == 0.3
+    synthesised = synthesised_regions(sure, 0, None)
+    assert synthesised.record["eps"] == pytest.approx(0.2)

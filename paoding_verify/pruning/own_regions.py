@@ -33,6 +33,12 @@ _CERTIFIED_SHARE = 0.75
 """Of the original's margins at the radius chosen: margins far below zero say more about the relaxation."""
 _RADII = tuple(0.2 * 2.0 ** (-k / 2) for k in range(24))
 """Radii that are tried, as fractions of the domain: from 0.2 down to 0.00007."""
+_LARGEST = 0.05
+"""Radius around the caller's inputs that is not exceeded unless it is given, as a fraction of the domain. A network
+that was trained to be certified has three quarters of its margins certified at the radius of its training, where bounds
+of whatever is pruned are so loose that they no longer tell good candidates from bad ones. Synthetic anchors, which are
+harder, lead to smaller radii by themselves.
+"""
 _MIN_TO_SHARE = 16
 """Regions or inputs of the caller below which they are not divided: all steer, and the other sets are synthesised."""
 
@@ -117,7 +123,7 @@ def anchors_from_inputs(
     """Boxes around a random part of the caller's inputs, and the rest of the inputs, which may be fitted to.
 
     With fewer than 16 inputs all may be fitted to, and anchors are synthesised. The radius: see
-    `synthesised_regions`. Shapes: inputs (N, *input_shape).
+    `synthesised_regions`, but at most a twentieth of the domain. Shapes: inputs (N, *input_shape).
     """
     if len(inputs) < _MIN_TO_SHARE:
         return synthesised_regions(network, seed, domain, wanted=wanted), inputs
@@ -129,8 +135,9 @@ def anchors_from_inputs(
     order = np.random.default_rng([_DEALING, seed]).permutation(len(inputs))
     ends = np.cumsum(list(sizes.values()))
     places = dict(zip(sizes, np.split(order[: ends[-1]], ends[:-1]), strict=True))
-    setting = _setting(network, inputs[places["steering"]], domain, seed, wanted)
-    record: Record = {"source": "given inputs", "count": int(ends[-1]), "seed": seed, **_rule(setting, domain)}
+    setting = _setting(network, inputs[places["steering"]], domain, seed, wanted, largest=_LARGEST)
+    rule = _rule(setting, domain, limit=", but at most a twentieth of the domain")
+    record: Record = {"source": "given inputs", "count": int(ends[-1]), "seed": seed, **rule}
     dealt = {name: _balls(network, inputs[rows], setting) for name, rows in places.items()}
     return _own(network, dealt, setting, record), inputs[np.sort(order[ends[-1] :])]
 
@@ -150,13 +157,15 @@ class _Setting:
     wanted: Wanted
 
 
-def _setting(network: Network, points: Float32Array, domain: Domain | None, seed: int, wanted: Wanted) -> _Setting:
-    """The radius as given, or found on some of the points."""
+def _setting(
+    network: Network, points: Float32Array, domain: Domain | None, seed: int, wanted: Wanted, *, largest: float = np.inf
+) -> _Setting:
+    """The radius as given, or found on some of the points among those up to `largest`, a fraction of the domain."""
     box = DEFAULT_DOMAIN if domain is None else domain
     if wanted.eps is not None:
         return _Setting(box, np.asarray(wanted.eps), seed, wanted)
     width = np.asarray(box[1], dtype=np.float64) - np.asarray(box[0], dtype=np.float64)
-    settings = [_Setting(box, radius * width, seed, wanted) for radius in _RADII]
+    settings = [_Setting(box, radius * width, seed, wanted) for radius in _RADII if radius <= largest]
     some = points[:_NUM_FOR_RADIUS]
     signal = CertifiedSignal(network, _balls(network, some, settings[0]), bound_method(network))
     first, last = 0, len(settings) - 1
@@ -230,8 +239,8 @@ def apart(points: Float32Array, others: Sequence[Float32Array]) -> Float32Array:
     return points[fresh]
 
 
-def _rule(setting: _Setting, domain: Domain | None) -> Record:
-    ladder = "largest of a geometric ladder at which three quarters of the original's margins are certified"
+def _rule(setting: _Setting, domain: Domain | None, *, limit: str = "") -> Record:
+    ladder = f"largest of a geometric ladder at which three quarters of the original's margins are certified{limit}"
     return {
         "eps": float(np.mean(setting.reach)), "eps_rule": ladder if setting.wanted.eps is None else "given",
         "domain": "default [0, 1]" if domain is None else "given",
