@@ -162,6 +162,16 @@ def coarse_parts(checker: Checker) -> None:
             assert not escapes(chain((2,), layer), point, short(scaled + parts[1], bits)), semantics
 
 
+def truncated_sums(checker: Checker) -> None:
+    """A matrix unit may cut off all that falls below the last of the 24 bits of a sum."""
+    weight = np.full((1, 1 << 17), 2.0**-23 * (1 - 2.0**-10))
+    weight[0, 0] = 1.0
+    network, points = chain((1 << 17,), Dense(weight, np.zeros(1))), np.ones((1, 1 << 17))
+    low = checker["crown"].lower_bounds([network], points, points, np.eye(1), np.zeros(1), semantics="tf32")
+    assert low <= 1.0, "all but the first product may be lost"
+    assert (weight @ points[0]).item() > 1.015
+
+
 def _scaled_net(seed: int) -> Network:
     """A dense layer between scalings that cancel large numbers: merging them changes a lot."""
     rng = np.random.default_rng(seed)
@@ -343,5 +353,5 @@ def folded_far_out(checker: Checker) -> None:
 
 CHECKS: tuple[Callable[[Checker], None], ...] = (
     verdicts, lines_enclose, slopes_are_clipped, labels, garbage_slopes, values_enclosed, traps_are_refused,
-    float32_runs, coarse_runs, coarse_parts, sampled_points, folded_far_out, images_of_other_shapes,
+    float32_runs, coarse_runs, coarse_parts, truncated_sums, sampled_points, folded_far_out, images_of_other_shapes,
 )  # fmt: skip

@@ -37,6 +37,19 @@ def test_speed_names_growth_and_phases(tmp_path: Path, capsys: pytest.CaptureFix
     assert found["settings"]["seeds"] == [0]
 
 
+def test_an_accelerator_stays_within_the_bounds_of_the_checker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from accelerators import PROGRAMS, main
+
+    main(["--device", "cpu", "--widths", "16", "--batches", "1", "--json", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    covered = [row for row in found["results"] if row["covered"]]
+    assert {row["program"] for row in covered} == {program.name for program in PROGRAMS if program.covered}
+    assert 0.1 < max(row["used"] for row in covered) <= 1
+    assert f"0 of {len(covered)} runs of covered programs" in capsys.readouterr().out
+
+
 def test_growth_is_the_power_of_the_size() -> None:
     from pruning_speed import growth
 

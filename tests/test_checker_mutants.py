@@ -104,6 +104,7 @@ MUTANTS = [
     ("intervals", " + coarse * (4 + folded)", ""),
     ("intervals", "coarse * (4 + folded)", "coarse * (3 + folded)"),
     ("intervals", "coarse * (4 + folded)", "coarse * 4"),
+    ("intervals", "3 * length if coarse else length", "length"),
     ("intervals", "gamma(3 * COARSE[semantics], U32) * (reach", "0.0 * (reach"),
     ("prove", "if not low.flat[node.dimension] <= node.threshold <= high.flat[node.dimension]:", "if False:"),
     ("prove", "pending += [(low, below, node.below), (above, high, node.above)]", "pending += [(low, below, node.below)]"),

@@ -4,11 +4,13 @@ Arithmetics, each with all executions of those before it. `real`: v = op(inputs)
 folded parameters. `float32`: v is what a float32 program computes, in any order of summation, with or without fused
 multiply-add, subnormal numbers kept or flushed to zero. `tf32`, `bfloat16`: any operand and any result may be rounded
 to 11 or 8 significant bits as well, to nearest, while sums are kept in float32; one such rounding counts as 2^13 or
-2^16 of those of float32, since gamma(k 2^p, u) = gamma(k, 2^p u). Operands and results are those of the operations in
-the file, which may be more than those of the program (a product and the sum with its bias, a normalisation): see
-`_chain`. Not covered: convolutions by Winograd's method or by Fourier transforms, whose products are not those of the
-network, sums kept in fewer bits, and constants of a file computed in fewer bits than float32. Written
-v = op(inputs) + e for the computed inputs, |e| <= `error`:
+2^16 of those of float32, since gamma(k 2^p, u) = gamma(k, 2^p u). Matrix units may cut sums off instead of rounding
+them: with four products or more at a time, aligned with the sum so far and each cut to 24 bits, a product counts three
+times (Fasi et al., PeerJ Computer Science 7:e330, 2021, on what they do). Operands and results are those of the
+operations in the file, which may be more than those of the program (a product and the sum with its bias, a
+normalisation): see `_chain`. Not covered: convolutions by Winograd's method or by Fourier transforms, whose products
+are not those of the network, sums kept in fewer bits, and constants of a file computed in fewer bits than float32.
+Written v = op(inputs) + e for the computed inputs, |e| <= `error`:
 
 - A chain of linear steps whose inner values nothing else reads may be merged by a compiler (batch normalisation or a
   scaling into the convolution before or after it), so the chain is treated as one polynomial: every path from its
@@ -148,12 +150,13 @@ def enclose_linear(program: Program, index: int, inputs: Sequence[Enclosure], se
 def _chain(op: Op, inputs: Sequence[Enclosure], coarse: int) -> tuple[int, Array]:
     """Roundings and floor of a chain that ends with this step; see the module.
 
-    In coarse arithmetics both factors of a product may be rounded to fewer bits, its result, and that of the sum with a
-    bias. What stands for a normalisation, a quotient or a fold counts its roundings (`network.folding`): at least one
-    for every result and every parameter on the way.
+    In coarse arithmetics sums may be cut off, and both factors of a product may be rounded to fewer bits, its result,
+    and that of the sum with a bias. What stands for a normalisation, a quotient or a fold counts its roundings
+    (`network.folding`): at least one for every result and every parameter on the way.
     """
     length, folded = row_length(op), int(getattr(op, "roundings", 0))
-    met = 0 if isinstance(op, (Reshape, Permute)) else length + 2 * folded + 3 + coarse * (4 + folded)
+    summed = 3 * length if coarse else length
+    met = 0 if isinstance(op, (Reshape, Permute)) else summed + 2 * folded + 3 + coarse * (4 + folded)
     largest = max([1.0, *(float(array.max()) for array in parameters(absolute(op)))])
     floors = [8 * SMALLEST32 * (1 + _peak(x.size)) if x.floor is None else x.floor for x in inputs]
     return max(x.roundings for x in inputs) + met, up(np.sum(floors, axis=0) * (2.0 * length) * (1 + largest), 8)
