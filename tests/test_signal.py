@@ -114,6 +114,34 @@ def test_the_drop_counts_margins_of_the_original_up_to_the_cap():
     assert signal.drop(remove_units(network, units, units.groups[0].atoms[:6])) == pytest.approx(wanted, rel=1e-4)
 
 
+def test_what_is_lost_of_a_certificate_is_no_more_than_its_margin():
+    signal, network = signal_of(0.0), dense_net(0)
+    assert signal.lost(network) == 0.0
+    for scale in (0.3, -1e-3, -1.0, -1e6):
+        last = network.nodes[-1]
+        head = replace(last.op, weight=scale * last.op.weight, bias=scale * last.op.bias)
+        scaled = replace(network, nodes=(*network.nodes[:-1], replace(last, op=head)))
+        held = max(scale, 0.0) * signal.baseline
+        wanted = np.mean(np.maximum(0, np.minimum(signal.baseline, 5.0) - held))
+        assert signal.lost(scaled) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_network_that_always_answers_the_same_is_no_better_than_one_that_errs_boldly():
+    """By the mean drop alone it would be: its margins stay around zero."""
+    signal, network = signal_of(0.0, 200), dense_net(0)
+    last = network.nodes[-1]
+    constant = replace(last.op, weight=0 * last.op.weight, bias=np.array([1e-3, 0.0, 0.0, 0.0]))
+    same = replace(network, nodes=(*network.nodes[:-1], replace(last, op=constant)))
+    common = np.bincount(signal.boxes.labels).argmax()
+    bold = 9 * last.op.weight
+    bold[common] = -bold[common]
+    errs = replace(
+        network, nodes=(*network.nodes[:-1], replace(last, op=replace(last.op, weight=bold, bias=9 * last.op.bias)))
+    )
+    assert signal.drop(same) < signal.drop(errs)
+    assert signal.lost(errs) < signal.lost(same)
+
+
 def test_the_radius_leaves_three_quarters_of_the_margins_certified():
     own = synthesised_regions(dense_net(0), 0, (-1.0, 1.0))
     assert own.record["domain"] == "given"

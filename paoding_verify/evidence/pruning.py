@@ -55,7 +55,8 @@ class Candidate:
 
     name: str
     signal: float
-    """Mean drop of certified margins on the selection anchors; smaller is better."""
+    """What is lost of the certified margins on the selection anchors (logits): mean of max(0, min(m0, 5) - max(m, 0))
+    for margins m0 > 0 of the original and m of this network, 0 where m0 <= 0; smaller is better."""
     num_units: tuple[int, ...]
     """Of each activation layer."""
     chosen: bool

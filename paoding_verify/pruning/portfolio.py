@@ -1,8 +1,8 @@
 """Many candidates, one choice: networks differ in what prunes them best, and certified margins tell.
 
-Every member removes the same number of units in its own way. The candidate whose certified margins drop least on
-anchors that no member has seen is chosen; the best few are then distilled, and the result is kept only if that drop
-does not grow. So the outcome is never worse than the best member by this signal. How many members run depends on
+Every member removes the same number of units in its own way. The candidate that loses least of the certified margins on
+anchors that no member has seen is chosen; the best few are then distilled, and the result is kept only if it loses no
+more. So the outcome is never worse than the best member by this signal. How many members run depends on
 estimates of their cost, never on a clock.
 """
 
@@ -56,12 +56,12 @@ class _Entry:
     outcome: PruneOutcome
     small: Network
     """Physically smaller."""
-    drop: float
+    lost: float
     elapsed_s: float
 
 
 def portfolio(problem: PruneProblem, config: PortfolioConfig = PortfolioConfig()) -> PruneOutcome:
-    """The candidate of least drop of certified margins on the selection anchors; all are in its `candidates`.
+    """The candidate that loses least of the certified margins on the selection anchors; all are in its `candidates`.
 
     Raises: ConfigError if the problem has no selection anchors.
     """
@@ -97,9 +97,9 @@ def _affordable(problem: PruneProblem, config: PortfolioConfig) -> list[Member]:
 
 
 def _best(entries: Sequence[_Entry], count: int) -> list[_Entry]:
-    """The entries of least drop, no network twice; of equal ones the first."""
+    """The entries that lose least, no network twice; of equal ones the first."""
     ranked: dict[str, _Entry] = {}
-    for entry in sorted(entries, key=lambda entry: entry.drop):
+    for entry in sorted(entries, key=lambda entry: entry.lost):
         ranked.setdefault(canonical_digest(entry.small), entry)
     return list(ranked.values())[:count]
 
@@ -110,9 +110,9 @@ def _measured(problem: PruneProblem, signal: CertifiedSignal, name: str, make: C
     outcome = make() if known is None else outcome_in(known.get("outcome"), problem.original)
     small = remove_units(outcome.network, problem.units, outcome.removed)
     if known is not None:
-        return _Entry(name, outcome, small, plain_in(known, "drop", float), plain_in(known, "elapsed_s", float))
-    entry = _Entry(name, outcome, small, signal.drop(small), time.perf_counter() - start)
-    record = {"outcome": record_of_outcome(outcome, problem.original), "drop": entry.drop, "elapsed_s": entry.elapsed_s}
+        return _Entry(name, outcome, small, plain_in(known, "lost", float), plain_in(known, "elapsed_s", float))
+    entry = _Entry(name, outcome, small, signal.lost(small), time.perf_counter() - start)
+    record = {"outcome": record_of_outcome(outcome, problem.original), "lost": entry.lost, "elapsed_s": entry.elapsed_s}
     problem.memo.store(name, record)
     return entry
 
@@ -123,7 +123,7 @@ def _candidate(problem: PruneProblem, signal: CertifiedSignal, entry: _Entry, *,
     kept = remove_units(original, problem.units, removed)
     near = closeness(kept, entry.small, original, alignment(original, problem.units, removed), signal.boxes)
     return Candidate(
-        entry.name, entry.drop, entry.small.num_units, chosen, entry.elapsed_s, near.weights_moved, near.distance_ratio
+        entry.name, entry.lost, entry.small.num_units, chosen, entry.elapsed_s, near.weights_moved, near.distance_ratio
     )  # fmt: skip
 
 

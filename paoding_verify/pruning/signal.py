@@ -158,7 +158,15 @@ class CertifiedSignal:
         return float(np.mean(np.maximum(0.0, self.baseline - margins)))
 
     def drop(self, network: Network) -> float:
-        """Mean max(0, min(m0, 5) - m) of the original's margins m0 and the network's m (logits): what whole networks
-        are compared by. Smaller is better.
-        """
+        """Mean max(0, min(m0, 5) - m) of the original's margins m0 and the network's m (logits). Smaller is better."""
         return float(np.mean(np.maximum(0.0, np.minimum(self.baseline, CAP) - self.margins(network))))
+
+    def lost(self, network: Network) -> float:
+        """Mean max(0, min(m0, 5) - max(m, 0)) over the original's margins m0 above 0 (0 for others) and the network's m
+        (logits): what whole networks are compared by. Smaller is better.
+
+        A certificate that is lost is lost, however far the margin falls below zero. Otherwise a network that answers
+        the same everywhere, with margins around zero, would pass for better than one that errs boldly here and there.
+        """
+        left = np.clip(self.margins(network), 0.0, CAP)
+        return float(np.mean(np.maximum(0.0, np.clip(self.baseline, 0.0, CAP) - left)))

@@ -37,7 +37,7 @@ def candidates(rows: Sequence[tuple[str, float, bool]]) -> Markup:
         words = f"{number(signal)} chosen" if chosen else number(signal)
         parts.append(text(max(to_x(signal), to_x(0)) + 6, y + 12, words, "small"))
     parts.append(line(to_x(0), 14, to_x(0), bottom, "axis"))
-    parts.append(text((start + RIGHT) / 2, bottom + 32, "mean drop of certified margins (logits)", "label", "middle"))
+    parts.append(text((start + RIGHT) / 2, bottom + 32, "certified margin lost, mean (logits)", "label", "middle"))
     description = "; ".join(
         f"{name}: {number(signal)}{', chosen' if chosen else ''}" for name, signal, chosen in ordered
     )
