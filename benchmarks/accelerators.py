@@ -3,7 +3,8 @@
 Networks are run there on points, in batches of several sizes (which choose between kernels), and every output is
 compared with what the checker allows programs of that arithmetic at that point. The table shows how much of the
 allowance was used: 1 or more would be an unsound arithmetic. Some networks are made to cost a device that truncates
-where the checker assumes rounding as much as possible. Without a GPU the same runs on the CPU.
+where the checker assumes rounding as much as possible; `numbers` names the kinds. Without a GPU only float32 and
+bfloat16 run, on the CPU.
 """
 
 from __future__ import annotations
@@ -45,9 +46,14 @@ class Program:
     """Whether cuDNN chooses how to convolve, Winograd's method and Fourier transforms among its choices."""
 
     @property
+    def gpu(self) -> bool:
+        """Whether it differs from others on a graphics processor only."""
+        return self.partial_sums or self.cudnn
+
+    @property
     def covered(self) -> bool:
         """Whether the checker claims to cover it whatever the network."""
-        return not self.partial_sums and not self.cudnn
+        return not self.gpu
 
     def run(self, network: Network, points: Array, device: str) -> Array:
         """Outputs of one batch. Shapes: (N, *in) -> (N, out)."""
@@ -136,7 +142,10 @@ def used(network: Network, points: Array, outputs: Array, semantics: str) -> flo
 def measured(options: argparse.Namespace) -> list[Row]:
     """A row for each program, network and batch."""
     rows = []
+    on_gpu = torch.device(options.device).type == "cuda"
     for program in PROGRAMS:
+        if not on_gpu and (program.gpu or program.semantics == "tf32"):
+            continue
         for kind, name, network in networks(options, BITS[program.semantics]):
             rng = np.random.default_rng(options.seed)
             points = numbers(kind, (max(options.batches), *network.input_shape), BITS[program.semantics], rng)
@@ -175,11 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints the table, writes the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--widths", nargs="+", type=int, default=[16, 64, 256, 784, 4096, 16384], metavar="N")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], metavar="N")
+    parser.add_argument("--widths", nargs="+", type=int, default=[16, 64, 256, 784, 4096, 16384], metavar="N",
+                        help="inputs of the dense layers")  # fmt: skip
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], metavar="N", help="points at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=HERE / "results/accelerators.json")
     options = parser.parse_args(arguments)
+    if min([*options.widths, *options.batches]) < 1:
+        parser.error("widths and batches must be at least 1")
+    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device here; leave --device out")
     where: dict[str, Any] = surroundings()
     on_gpu = torch.device(options.device).type == "cuda"
     where["accelerator"] = torch.cuda.get_device_name(options.device) if on_gpu else "none"

@@ -45,7 +45,8 @@ def test_an_accelerator_stays_within_the_bounds_of_the_checker(
     main(["--device", "cpu", "--widths", "16", "--batches", "1", "--json", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())
     covered = [row for row in found["results"] if row["covered"]]
-    assert {row["program"] for row in covered} == {program.name for program in PROGRAMS if program.covered}
+    on_cpu = {program.name for program in PROGRAMS if program.covered and program.semantics != "tf32"}
+    assert {row["program"] for row in covered} == on_cpu
     assert 0.1 < max(row["used"] for row in covered) <= 1
     assert f"0 of {len(covered)} runs of covered programs" in capsys.readouterr().out
 

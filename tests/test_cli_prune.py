@@ -177,3 +177,37 @@ def test_a_pruned_network_is_written_as_onnx_and_nothing_else(
     assert prune_quickly(folder, "-o", str(tmp_path / "small.pth")) == 2
     assert "ends with .onnx" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_given_on_the_command_line_replaces_a_budget_of_the_configuration(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out, trace = tmp_path / "audit.toml", str(tmp_path / "small.onnx"), tmp_path / "trace.json"
+    command = [
+        "prune",
+        str(folder / "net.onnx"),
+        "-o",
+        out,
+        "--method",
+        "magnitude-l1",
+        "--quiet",
+        "--config",
+        str(config),
+    ]
+    config.write_text("max_certified_drop = 0.5\n")
+    assert main([*command, "--target-sparsity", "0.25", "--trace", str(trace)]) == 0
+    record = json.loads(trace.read_text())
+    assert (record["target_sparsity"], record["max_certified_drop"]) == (0.25, None)
+    config.write_text("max_certified_drop = 0.5\ntarget_sparsity = 0.25\n")
+    assert main([*command, "--force"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+
+
+def test_rows_without_labels_are_refused_before_anything_is_pruned(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "small.onnx"
+    command = ["prune", str(folder / "net.onnx"), "-o", str(target), "--finetune", str(folder / "data.npz"), "--quiet"]
+    assert main(command) == 2
+    assert "needs a label for every row" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -372,3 +372,41 @@ def test_a_model_that_onnxruntime_runs_otherwise_is_refused(
     folder = write(honest, tmp_path / "out")
     monkeypatch.setattr(module.OnnxProgram, "run", lambda self, x: np.zeros((len(x), 3), dtype=np.float32))
     assert "disagree" in text(check(folder))
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("scale", [2.0**121, 2.0**22], ids=["no bounds", "wide bounds"])
+def test_margins_that_rounding_leaves_open_are_run(
+    scale: float, installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit of huge weights hides what the pruned network answers; onnxruntime knows."""
+
+    def network(head: np.ndarray, name: str) -> Network:
+        wide = np.zeros((3, 4)) if name == "f.onnx" else np.array([[scale, 0, 0, 0], [scale, 0, 0, 0], [0, 0, 0, 0]])
+        first, second = np.vstack([np.eye(4)[1:3], wide[:2]]), np.hstack([head, [[1, -1], [1, -1]]])
+        ops = (Dense(first, np.zeros(4)), Relu(), Dense(second, np.zeros(2)))
+        return sourced(Network((4,), tuple(Node(op, (k,), f"n{k}") for k, op in enumerate(ops))), name)
+
+    head = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    f, g = network(head, "f.onnx"), network(head[::-1], "g.onnx")
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.3, 0.7, (6, 4)).astype(np.float32)
+    x[:, 1], x[:, 2] = (0.7, 0.3)
+    regions = linf_regions(Dataset(x, f.forward(x).argmax(axis=1), "d.npz"), eps=0.02, domain=(0.0, 1.0))
+    result = audit(f, g, regions, config=AuditConfig(eps=(0.02,), search=SearchConfig(timeout_s=2.0)))
+    assert [m.natural_accuracy for m in result.metrics] == [1.0, 0.0]
+    write(result, tmp_path / "honest")
+    assert check_bundle(tmp_path / "honest").ok
+
+    hidden = {"verdict": U, "witness": None, "rechecked": False, "semantics": (), "bound": None, "attack": 0.7}
+    refuted = lambda claim: claim.verdict is V and claim.kind != "output_distance"  # noqa: E731
+    lie = each(refuted, **hidden, margin=0.4, reason="no method left")(result)
+    lie = replace(lie, files={name: data for name, data in lie.files.items() if not name.startswith("witnesses/")})
+    write(forgers.refigured(lie), tmp_path / "forged")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "paoding_verify.network.runtime", None)
+    found = check_bundle(tmp_path / "forged")
+    named = [text for text in found.problems if "onnxruntime finds the margin" in text]
+    assert bool(named) is installed
+    assert any("rounding leaves" in text for text in found.omitted) is not installed
+    assert not (found.ok and found.complete)

@@ -248,3 +248,12 @@ def test_semantics_and_open_claims_are_counted() -> None:
     assert interval("min_real_rate", *evidence) == (1.0, 1.0)
     assert interval("max_unknown_rate", *evidence) == (0.4, 0.4)
     assert interval("max_unknown_claims", *evidence) == (2.0, 2.0)
+
+
+def test_a_rule_about_a_radius_that_was_not_examined_says_so() -> None:
+    evidence = Evidence(claims("pruned", "top1_robust", "cccc"), ())
+    eps = evidence.claims[0].eps
+    seen, unseen = (Policy("p", {f"min_certified_accuracy@{e:g}": 0.5}).apply(evidence).rules[0] for e in (eps, 0.7))
+    assert "no claim is about this eps" not in seen.text
+    assert "no claim is about this eps" in unseen.text
+    assert (seen.outcome, unseen.outcome) == (Outcome.PASS, Outcome.INCONCLUSIVE)

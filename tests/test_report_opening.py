@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from paoding_verify.evidence.result import AuditResult
+from paoding_verify.evidence.result import SYNTHETIC, AuditResult
 from paoding_verify.evidence.verdict import Outcome, Verdict
-from paoding_verify.report.opening import MAX_RULE_CHARACTERS, decision, explanation, measured
+from paoding_verify.report.opening import MAX_RULE_CHARACTERS, cautions, decision, explanation, measured
 from tests.audits import audit_example, certify_example, compare_example
 
 
@@ -83,3 +83,28 @@ def test_what_pruning_did_to_the_proofs_is_told(before: str, after: str, words: 
 @pytest.mark.parametrize("result", [certify_example(), compare_example()])
 def test_nothing_is_told_about_pruning_where_there_is_nothing_to_compare(result: AuditResult):
     assert "proved to keep" not in " ".join(explanation(result))
+
+
+def test_made_and_unlabelled_inputs_are_named():
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    labelled = replace(result, regions=tuple(replace(r, label=1, source="d.npz[0]") for r in result.regions))
+    assert cautions(labelled) == []
+    unlabelled = replace(labelled, regions=tuple(replace(r, label=None) for r in labelled.regions))
+    (words,) = cautions(unlabelled)
+    assert "no labels" in words
+    made = replace(unlabelled, regions=tuple(replace(r, source=f"{SYNTHETIC}[0]") for r in unlabelled.regions))
+    assert "No data was read" in cautions(made)[0]
+    assert cautions(made)[1] == words
+    assert set(cautions(made)) <= set(explanation(made))
+
+
+def test_inputs_that_are_wrong_from_the_start_are_counted():
+    result = audit_example(Outcome.PASS, (0.01,), 4)
+    own = [c for c in result.claims if (c.subject, c.kind) == ("pruned", "top1_robust")]
+    claims = [
+        replace(c, verdict=Verdict.VIOLATED, method=how)
+        for c, how in zip(own, ("centre", "pgd", "centre", "pgd"), strict=True)
+    ]
+    assert "2 of these are about robustness and fail at the input itself" in " ".join(
+        explanation(replace(result, claims=tuple(claims)))
+    )

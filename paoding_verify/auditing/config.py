@@ -101,7 +101,10 @@ class AuditConfig:
 
         Raises: ConfigError naming the key that is unknown, of the wrong type or out of range.
         """
-        return AuditConfig().override(read_toml(path, "configuration"), where=Path(path).name)
+        name, values = Path(path).name, read_toml(path, "configuration")
+        if {"target_sparsity", "max_certified_drop"} <= set(values):
+            raise ConfigError(f"{name}: target_sparsity and max_certified_drop exclude each other: leave one out")
+        return AuditConfig().override(values, where=name)
 
     def override(self, values: dict[str, Any], *, where: str = "options") -> AuditConfig:
         """The configuration with some settings replaced; keys are fields of this class or of SearchConfig.

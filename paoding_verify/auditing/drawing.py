@@ -9,14 +9,13 @@ import numpy as np
 
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.data import Dataset
+from paoding_verify.evidence.result import SYNTHETIC
 from paoding_verify.linf import linf_regions
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
 
-__all__ = ["SYNTHETIC", "draw_regions", "synthetic_dataset"]
+__all__ = ["draw_regions", "synthetic_dataset"]
 
-SYNTHETIC = "synthesised anchors"
-"""Source of regions that no data stands behind."""
 _AUDIT_STREAM = 0xA0D17
 """Keeps the audit's synthesised anchors apart from the pruner's, which are drawn from the seed itself."""
 

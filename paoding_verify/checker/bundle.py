@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paoding_verify.checker.centres import check_margin, enclose_outputs
+from paoding_verify.checker.centres import check_margin, enclose_outputs, replay_margins
 from paoding_verify.checker.claims import Setting, prove_claims
 from paoding_verify.checker.consistency import check_consistency, taken_on_trust
 from paoding_verify.checker.derived import Twins, check_derived
@@ -124,7 +124,7 @@ def check_bundle(
     check_consistency(result, found.problems)
     check_derived(result, members, twins or {}, found.problems, found.omitted)
     bench = _Bench.of(result, members, found)
-    _check_margins(result, bench, found.problems)
+    _check_margins(result, bench, found)
     signed_by = _check_signature(members, wishes.key, found.problems)
     work, sample = _choose(result, wishes.samples, seed, found)
     for start in range(0, len(work), BATCH):
@@ -198,13 +198,17 @@ class _Bench:
         return Setting.of(claim, self.networks, (self.lower[number], self.upper[number]), self.properties)
 
 
-def _check_margins(result: AuditResult, bench: _Bench, problems: list[str]) -> None:
-    """The margin that a claim states at its anchor is one that a float32 program may compute."""
+def _check_margins(result: AuditResult, bench: _Bench, found: _Findings) -> None:
+    """The margin that a claim states at its anchor is one that a float32 program may compute, and lies on the side of
+    zero where all of them have it, or onnxruntime.
+    """
+    problems = found.problems
     shape = bench.anchor.shape[1:]
     fitting = {role: network for role, network in bench.networks.items() if network.input_shape == shape}
     if not bench.numbers or not np.isfinite(bench.anchor).all():
         return  # boxes that cannot be read, or anchors outside of them, are problems already
     outputs = enclose_outputs(fitting, bench.anchor)
+    undecided: list[tuple[Claim, Setting]] = []
     for claim in result.claims:
         if claim.verdict is None or (claim.kind == "output_distance" and claim.delta is None):
             continue
@@ -215,8 +219,21 @@ def _check_margins(result: AuditResult, bench: _Bench, problems: list[str]) -> N
             if claim.verdict is Verdict.UNKNOWN:  # others are refused where they are settled
                 problems.append(f"claim {claim.id}: {error}")
             continue
-        if text := check_margin(claim, setting, [outputs[role] for role in roles], bench.numbers[claim.region]):
+        text = check_margin(claim, setting, [outputs[role] for role in roles], bench.numbers[claim.region])
+        if text is None:
+            undecided.append((claim, setting))
+        elif text:
             problems.append(f"claim {claim.id}: {text}")
+    if undecided:
+        try:
+            texts = replay_margins(undecided, bench.anchor[[bench.numbers[claim.region] for claim, _ in undecided]])
+        except ImportError:
+            found.omitted.append(
+                f"{len(undecided)} margins at anchors that rounding leaves on either side of zero: onnxruntime is not "
+                "installed to run them"
+            )
+        else:
+            problems += [f"claim {c.id}: {text}" for (c, _), text in zip(undecided, texts, strict=True) if text]
 
 
 def _choose(

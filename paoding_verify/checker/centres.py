@@ -1,4 +1,8 @@
-"""What a result says about anchors: the margin of every claim there, within what float32 programs can compute."""
+"""What a result says about anchors: the margin of every claim there, within what float32 programs can compute.
+
+Where these bounds leave open on which side of zero a margin lies, onnxruntime runs the shipped files: accuracy at the
+anchors rests on it.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,19 @@ import numpy as np
 
 from paoding_verify.checker.claims import Setting
 from paoding_verify.checker.crown import bound_rows, enclose
+from paoding_verify.errors import EngineError
 from paoding_verify.evidence.claim import Claim
 from paoding_verify.evidence.property import surely_broken
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
+from paoding_verify.network.onnx_out import shipped_onnx
 
-__all__ = ["Outputs", "check_margin", "enclose_outputs"]
+__all__ = ["Outputs", "check_margin", "enclose_outputs", "replay_margins"]
 
 BATCH = 64
 """Anchors that are enclosed together."""
+NEAR = 1e-5
+"""Relative to 1 + the largest |output|: margins that lie so close together may have either sign, programs differ."""
 ROUNDING = 2.0**-40
 """Room for the few float64 operations between outputs and a stated margin, relative to the terms summed up."""
 
@@ -45,15 +53,16 @@ def enclose_outputs(networks: Mapping[str, Network], points: Array) -> dict[str,
     return found
 
 
-def check_margin(claim: Claim, setting: Setting, used: Sequence[Outputs], number: int) -> str:
-    """Why the claim's margin at its anchor cannot be true, or why it cannot be UNKNOWN; "" if neither is found.
+def check_margin(claim: Claim, setting: Setting, used: Sequence[Outputs], number: int) -> str | None:
+    """Why the claim's margin at its anchor cannot be true, or why it cannot be UNKNOWN; "" if neither is found, None if
+    the margin that is stated may be on either side of zero: see `replay_margins`.
 
     used: the outputs of the claim's networks; number: the row that belongs to its region.
     """
     lower = np.concatenate([outputs.lower[number] for outputs in used])
     upper = np.concatenate([outputs.upper[number] for outputs in used])
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-        return ""
+        return None if claim.margin is not None else ""
     prop = setting.property
     plus, minus = np.maximum(prop.rows, 0), np.minimum(prop.rows, 0)
     size = np.abs(prop.rows) @ np.maximum(np.abs(lower), np.abs(upper)) + np.abs(prop.offsets)
@@ -67,4 +76,33 @@ def check_margin(claim: Claim, setting: Setting, used: Sequence[Outputs], number
         return f"its margin at the anchor, {claim.margin:.9g}, does not lie in [{low:.9g}, {high:.9g}]"
     if claim.verdict is Verdict.UNKNOWN and high < 0 and surely_broken(prop, row_lower, row_upper):
         return "its anchor breaks it, yet it is stated as UNKNOWN"
-    return ""
+    return None if low <= 0.0 <= high else ""
+
+
+def replay_margins(claims: Sequence[tuple[Claim, Setting]], points: Array) -> list[str]:
+    """Why the margins that claims state are not those of the shipped files in onnxruntime; "" where they have the same
+    sign, or differ by no more than programs do. Shapes: points (N, *input_shape), the anchor of each claim.
+
+    Raises: ImportError if onnxruntime is not installed.
+    """
+    from paoding_verify.network.runtime import OnnxProgram
+
+    programs: dict[int, OnnxProgram] = {}
+    found = []
+    for (claim, setting), point in zip(claims, points, strict=True):
+        try:
+            for network in setting.networks:
+                if id(network) not in programs:
+                    programs[id(network)] = OnnxProgram(shipped_onnx(network))
+            runs = [programs[id(network)].run(point[None].astype(np.float32))[0] for network in setting.networks]
+        except EngineError as error:
+            found.append(str(error))
+            continue
+        outputs, prop, stated = np.concatenate(runs).astype(np.float64), setting.property, claim.margin or 0.0
+        margin, near = -np.inf, 0.0
+        if np.isfinite(outputs).all():
+            margin = float(prop.margins((prop.rows @ outputs + prop.offsets)[None])[0])
+            near = NEAR * (1.0 + float(np.abs(outputs).max()))
+        same = (margin > 0) == (stated > 0) or abs(margin - stated) <= near
+        found.append("" if same else f"onnxruntime finds the margin {margin:.9g} at its anchor, it states {stated:.9g}")
+    return found

@@ -139,7 +139,7 @@ def taken_on_trust(result: AuditResult) -> list[str]:
     found = [
         "provenance (command, seed, versions, settings, how data was split)",
         "what was installed where the audit ran (components.cdx.json)",
-        "labels and sources of the regions",
+        "labels, sources and domains of the regions",
         "method and running time of each claim",
         "that no violation was found beyond those stated",
     ]

@@ -9,7 +9,8 @@ them: with four products or more at a time, aligned with the sum so far and each
 times (Fasi et al., PeerJ Computer Science 7:e330, 2021, on what they do). Operands and results are those of the
 operations in the file, which may be more than those of the program (a product and the sum with its bias, a
 normalisation): see `_chain`. Not covered: convolutions by Winograd's method or by Fourier transforms, whose products
-are not those of the network, sums kept in fewer bits, and constants of a file computed in fewer bits than float32.
+are not those of the network, sums kept in fewer bits, and constants that a file computes and a program computes in
+other arithmetic than IEEE float32 (in `real` too they are what float32 makes of them).
 Written v = op(inputs) + e for the computed inputs, |e| <= `error`:
 
 - A chain of linear steps whose inner values nothing else reads may be merged by a compiler (batch normalisation or a

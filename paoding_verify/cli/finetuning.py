@@ -30,7 +30,11 @@ def training_rows(network: Network, args: argparse.Namespace) -> Dataset | None:
     Raises: ConfigError if an option of fine-tuning stands alone; DataError if the rows cannot be used.
     """
     if args.finetune:
-        return read_dataset(args.finetune, input_shape=network.input_shape, limits=limits_of(args, DataLimits))
+        from paoding_verify.pruning.finetune import labels_of
+
+        rows = read_dataset(args.finetune, input_shape=network.input_shape, limits=limits_of(args, DataLimits))
+        labels_of(rows, network)
+        return rows
     for name in ("objective", "finetune_eps", "finetune_epochs"):
         if getattr(args, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} belongs to --finetune DATA.npz: give that too, or neither")

@@ -25,7 +25,10 @@ def read_settings(args: argparse.Namespace) -> AuditConfig:
     if args.mean is not None:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (args.mean, args.std))
         normalisation = f"(x - mean) / std in front of every network, mean {mean}, std {std}"
-    return replace(config.override(given_settings(args)), command=args.command_line, normalisation=normalisation)
+    given = given_settings(args)
+    if "target_sparsity" in given:  # instead of a budget that the file may ask for
+        config = replace(config, max_certified_drop=None)
+    return replace(config.override(given), command=args.command_line, normalisation=normalisation)
 
 
 def read_model(path: str, args: argparse.Namespace, *, role: str = "") -> Network:

@@ -82,7 +82,8 @@ def add_pruning(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--target-sparsity", metavar="S", type=float, help="share to remove (default 0.5)")
     goal.add_argument(
         "--max-certified-drop", metavar="D", type=float,
-        help="instead: prune as far as certified accuracy on held-out anchors drops by at most D (0.02 is two points)",
+        help="instead: prune as far as certified accuracy on held-out anchors drops by at most D (0.02 is two points), "
+        "certificates gained counted against those lost",
     )  # fmt: skip
     group.add_argument(
         "--sparsity-of", metavar="WHAT", help="what S is a share of: units (default), parameters or macs"

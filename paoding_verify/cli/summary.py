@@ -39,13 +39,18 @@ def print_result(result: AuditResult, *, as_json: bool, written: Path | None = N
     from rich.console import Console
     from rich.text import Text
 
+    from paoding_verify.report.opening import cautions, refuted_unchanged
     from paoding_verify.report.text import count
 
     console = Console(highlight=False, soft_wrap=True)
     if result.metrics:
         console.print(_metrics(result))
     counts = ", ".join(f"{number} {verdict}" for verdict, number in result.counts.items())
-    console.print(Text(f"{count(len(result.claims), 'claim')}: {counts}"))
+    wrong = refuted_unchanged(result)
+    at_inputs = f" ({wrong} violated at the input itself, which the network gets wrong)" if wrong else ""
+    console.print(Text(f"{count(len(result.claims), 'claim')}: {counts}{at_inputs}"))
+    for sentence in cautions(result):
+        console.print(Text(f"note: {sentence}"))
     for claim in [claim for claim in result.claims if claim.verdict is None][:3]:
         console.print(Text(f"error in {claim.id}: {claim.reason}"), style="red")
     if result.policy is not None:

@@ -117,4 +117,5 @@ def _decide(key: str, threshold: float, evidence: Evidence) -> RuleOutcome:
     else:
         holds, fails, sign = high <= threshold, low > threshold, "at most"
     outcome = Outcome.PASS if holds else Outcome.FAIL if fails else Outcome.INCONCLUSIVE
-    return RuleOutcome(key, f"{demand.text}: {sign} {threshold:g}", threshold, low, high, outcome)
+    unseen = "" if demand.eps is None or evidence.at(demand.eps).claims else " (no claim is about this eps)"
+    return RuleOutcome(key, f"{demand.text}: {sign} {threshold:g}{unseen}", threshold, low, high, outcome)

@@ -12,11 +12,21 @@ from paoding_verify.evidence.pruning import PruneTrace
 from paoding_verify.evidence.verdict import Outcome, Verdict
 
 __all__ = [
-    "SCHEMA_VERSION", "AuditResult", "LayerRecord", "Metric", "ModelRecord", "PolicyOutcome", "Provenance",
-    "RegionRecord", "RuleOutcome",
+    "SCHEMA_VERSION",
+    "SYNTHETIC",
+    "AuditResult",
+    "LayerRecord",
+    "Metric",
+    "ModelRecord",
+    "PolicyOutcome",
+    "Provenance",
+    "RegionRecord",
+    "RuleOutcome",
 ]  # fmt: skip
 
 SCHEMA_VERSION = "1.1"
+SYNTHETIC = "synthesised anchors"
+"""Source of regions that no data stands behind."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-from paoding_verify.evidence.result import AuditResult, RuleOutcome
-from paoding_verify.evidence.verdict import Outcome
+from paoding_verify.evidence.result import SYNTHETIC, AuditResult, RuleOutcome
+from paoding_verify.evidence.verdict import Outcome, Verdict
 from paoding_verify.report.tables import flows
 from paoding_verify.report.text import count, number
 from paoding_verify.report.wording import only_specifications
 
-__all__ = ["Decision", "decision", "explanation", "measured"]
+__all__ = ["Decision", "cautions", "decision", "explanation", "measured", "refuted_unchanged"]
 
 LARGE = 1e300
 """Beyond this a figure stands for "no bound was proved"."""
@@ -69,6 +69,30 @@ def measured(rule: RuleOutcome) -> str:
     return f"{number(rule.low)} or more" if rule.high > LARGE else f"{number(rule.low)} to {number(rule.high)}"
 
 
+def cautions(result: AuditResult) -> list[str]:
+    """What the figures are not about, where inputs were made or came without labels."""
+    if only_specifications(result) or not result.regions:
+        return []
+    sentences = []
+    if all(region.source.startswith(SYNTHETIC) for region in result.regions):
+        sentences.append(
+            "No data was read: inputs were synthesised from the original, and shares say nothing about inputs in use."
+        )
+    if all(region.label is None for region in result.regions):
+        sentences.append(
+            "The inputs have no labels: right is what the original answers, which makes it right at all of them."
+        )
+    return sentences
+
+
+def refuted_unchanged(result: AuditResult) -> int:
+    """Claims of robustness that fail at the input itself, before anything changes: the answer is wrong there."""
+    return sum(
+        claim.kind == "top1_robust" and claim.verdict is Verdict.VIOLATED and claim.method == "centre"
+        for claim in result.claims
+    )
+
+
 def explanation(result: AuditResult) -> list[str]:
     """A few sentences for readers who are no specialists."""
     counts, total = result.counts, len(result.claims)
@@ -88,7 +112,7 @@ def explanation(result: AuditResult) -> list[str]:
         f"It puts {count(total, 'claim')} to the test. A claim covers every input of a region, not a sample of them: "
         f"{extent}."
     )
-    sentences += _kept(result)
+    sentences += [*cautions(result), *_kept(result)]
     if counts["certified"]:
         sentences.append(_proofs(result))
     if counts["violated"]:
@@ -96,6 +120,13 @@ def explanation(result: AuditResult) -> list[str]:
             f"{count(counts['violated'], 'claim is', 'claims are')} refuted by a counterexample: a concrete input on "
             f"which the delivered model files break the claim."
         )
+    if wrong := refuted_unchanged(result):
+        those = (
+            "1 of these is about robustness and fails"
+            if wrong == 1
+            else f"{wrong:,} of these are about robustness and fail"
+        )
+        sentences.append(f"{those} at the input itself: the network answers wrongly there before anything changes.")
     if counts["unknown"]:
         them = "it" if counts["unknown"] == 1 else "them"
         sentences.append(

@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
                 f"certified at {held.num_original} of {held.count} held-out anchors before, at {held.num_pruned} "
                 f"after; {held.num_lost} lost"
             )
-        for candidate in found.trace.candidates:
+        for candidate in sorted(found.trace.candidates, key=lambda each: each.signal):
             chosen = "  (chosen)" if candidate.chosen else ""
-            print(f"  {candidate.name}: margins drop by {candidate.signal:.4g}{chosen}")
+            print(f"  {candidate.name}: loses {candidate.signal:.4g} of the certified margins (mean, logits){chosen}")
         if found.trace.repaired:
             repair = found.trace.repaired
             print(
