@@ -45,6 +45,8 @@ _ROOT_ROWS = 4
 """Rows of a clause whose slopes are improved on the whole region."""
 _COST = 1e-6
 """What the lines of a unit must cost for it to be split before multipliers are solved for."""
+_FAR = 4.0
+"""A maximum whose bound is so many times what is aimed at when half of the cases are made gets no more of them."""
 _ROOM = 1e-9
 """A row counts as positive above this, relative to 1 + |bound|: the checker rounds outward."""
 
@@ -111,9 +113,10 @@ class _Search:
         while pending:
             if time.monotonic() > deadline:
                 return self._with_trees(outcome, roots, f"ReLU splitting stopped after {outcome.num_leaves} cases")
-            if outcome.num_leaves >= max_leaves:
-                return self._with_trees(outcome, roots, f"ReLU splitting reached {outcome.num_leaves} cases")
             pending.sort(key=lambda case: case.bound, reverse=True)
+            half = self._is_far(pending[-1].bound) and 2 * outcome.num_leaves >= max_leaves
+            if half or outcome.num_leaves >= max_leaves:
+                return self._with_trees(outcome, roots, f"ReLU splitting reached {outcome.num_leaves} cases")
             pending, batch = pending[: -self._batch], pending[-self._batch :]
             self._bound(batch)
             undecided = [case for case in batch if not _positive(case.bound)]
@@ -137,6 +140,11 @@ class _Search:
                 )  # fmt: skip
             outcome = replace(outcome, num_leaves=outcome.num_leaves + len(open_cases))
         return self._with_trees(replace(outcome, decided=True), roots)
+
+    def _is_far(self, bound: float) -> bool:
+        """Whether a maximum is bounded by much more than what is aimed at."""
+        aim = float(self._offsets[0])
+        return self._beyond is not None and aim - bound > _FAR * aim
 
     def _with_trees(self, outcome: CaseOutcome, roots: Sequence[Case], limit: str = "") -> CaseOutcome:
         count, trees = len(self._rows), []

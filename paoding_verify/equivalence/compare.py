@@ -44,7 +44,7 @@ _ALIGNMENT_POINTS = 64
 """Centres, and as many other points, on which units are matched if no alignment is given."""
 _SHORT = 4
 """Part of an attack's steps that are taken before bounds are asked: what is easily proved needs no more."""
-_BRACKET_CASES, _BRACKET_BOXES = 1536, 128
+_BRACKET_CASES, _BRACKET_BOXES = 3072, 128
 """Cases, or sub-boxes, that refining one bracket may create: equal runs take equal steps whatever the clock says."""
 _TIGHT = 1.2
 """Brackets are left as they are if their ends are no further apart, as a factor."""
