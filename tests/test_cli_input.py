@@ -89,3 +89,16 @@ def test_an_occupied_folder_is_left_alone(folder: Path, tmp_path: Path, capsys: 
     assert audit(folder, target=tmp_path) == 2
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("top", "options", "told"), [(1.0, [], True), (0.75, [], False), (1.0, ["--domain", "0", "1"], False)]
+)
+def test_boxes_that_leave_the_range_of_the_data_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], top: float, options: list[str], told: bool
+) -> None:
+    x = np.linspace(0, top, 18, dtype=np.float32).reshape(3, 6)
+    np.savez(tmp_path / "x.npz", x=x)
+    command = ["certify", str(folder / "net.onnx"), "--data", str(tmp_path / "x.npz"), "--eps", "0.01", "--quiet"]
+    assert main([*command, *options]) == 0
+    assert ("add --domain 0 1" in capsys.readouterr().err) == told

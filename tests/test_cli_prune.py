@@ -79,12 +79,15 @@ def prune_quickly(folder: Path, *options: str) -> int:
     return main(["prune", str(folder / "net.onnx"), "--method", "random", "--quiet", *options])
 
 
-def test_prune_hits_a_target_of_parameters_and_writes_its_record(folder: Path, tmp_path: Path) -> None:
+def test_prune_hits_a_target_of_parameters_and_writes_its_record(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, trace = tmp_path / "small.onnx", tmp_path / "trace.json"
     options = ["--target-sparsity", "0.4", "--sparsity-of", "parameters", "--trace", str(trace), "-o", str(out)]
     assert prune_quickly(folder, *options) == 0
     assert load_network(out).num_parameters <= 0.6 * dense_net(3).num_parameters
     assert json.loads(trace.read_text())["sparsity_of"] == "parameters"
+    assert "% of units (asked for: 40.0% of parameters)" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "trace.json"}
 
 

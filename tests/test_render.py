@@ -42,10 +42,18 @@ def test_every_format_is_drawn_again_byte_for_byte(bundle: Path, lone: Path, tmp
     assert (tmp_path / "again").read_bytes() == (bundle / FORMATS[kind]).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["report.html", "audit.sarif", "junit.xml", "summary.md", "claims.csv"])
+@pytest.mark.parametrize(
+    "name", ["report.html", "audit.sarif", "junit.xml", "summary.md", "claims.csv", "attestation.json"]
+)
 def test_the_name_of_the_file_tells_its_format(bundle: Path, lone: Path, tmp_path: Path, name: str) -> None:
     assert main(["render", str(lone), "-o", str(tmp_path / name)]) == 0
     assert (tmp_path / name).read_bytes() == (bundle / name).read_bytes()
+
+
+def test_a_suffix_without_a_format_is_refused(lone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", str(lone), "-o", str(tmp_path / "report.pdf")]) == 2
+    assert "prints the HTML report to PDF" in capsys.readouterr().err
+    assert not (tmp_path / "report.pdf").exists()
 
 
 def test_a_baseline_is_compared(lone: Path, tmp_path: Path) -> None:

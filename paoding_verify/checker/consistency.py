@@ -150,10 +150,10 @@ def taken_on_trust(result: AuditResult) -> list[str]:
         found.append("names of the model files")
     boxes = sum(record.eps is None for record in result.regions)
     if boxes:
-        found.append(f"boxes of {boxes} regions that state no radius: they may be of any size")
+        found.append(f"boxes of regions that state no radius ({boxes}): they may be of any size")
     twice = len(result.regions) - len({record.sha256 for record in result.regions})
     if twice:
-        found.append(f"that {twice} regions with the same box as another one were drawn so, not repeated")
+        found.append(f"that regions with the same box as another one ({twice}) were drawn so, not repeated")
     failed = result.counts["error"]
     if failed:
         found.append(f"that {failed} claims ended in an error")

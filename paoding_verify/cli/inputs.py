@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.cli.limits import limits_of
@@ -13,7 +15,13 @@ from paoding_verify.limits import DataLimits, LoadLimits
 from paoding_verify.network.graph import Network
 from paoding_verify.regions import Region
 
+if TYPE_CHECKING:  # --help needs none of it
+    from paoding_verify.data import Dataset
+
 __all__ = ["read_model", "read_regions", "read_settings"]
+
+USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+"""Legal ranges of images; data that fill one exactly most likely have it."""
 
 
 def read_settings(args: argparse.Namespace) -> AuditConfig:
@@ -71,5 +79,18 @@ def read_regions(network: Network, args: argparse.Namespace, config: AuditConfig
         drawing = f"{number} inputs synthesised from the network alone by seed {config.seed}; no data was read"
     regions = draw_regions(dataset, config)
     refuse_odd_labels(network, regions)
+    if args.data and regions[0].domain is None:
+        _tell_range(dataset)
     radii = f"; around each one region for each of {len(config.eps)} radii" if len(config.eps) > 1 else ""
     return regions, replace(config, samples=number, drawing=f"{drawing}{radii}.")
+
+
+def _tell_range(dataset: Dataset) -> None:
+    """Says on stderr that boxes may leave the range of the data, which the user may not want."""
+    low, high = float(dataset.x.min()), float(dataset.x.max())
+    if (low, high) in USUAL_RANGES:
+        print(
+            f"paoding-verify: note: all values of {dataset.source} lie between {low:g} and {high:g}, and boxes reach "
+            f"beyond; if other values are not legal inputs, add --domain {low:g} {high:g}",
+            file=sys.stderr,
+        )

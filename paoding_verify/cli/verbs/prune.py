@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paoding_verify.cli import options
 from paoding_verify.cli.resuming import add_resume
 from paoding_verify.cli.workers import add_memory_limit
+
+if TYPE_CHECKING:
+    from paoding_verify.evidence.pruning import PruneTrace
 
 __all__ = ["configure", "run"]
 
@@ -73,8 +77,7 @@ def run(args: argparse.Namespace) -> int:
         before, after = (" ".join(map(str, n.num_units)) for n in (original, found.network))
         if found.trace.stopped:
             print(f"ended early: {found.trace.stopped}")
-        what = "parameters" if found.trace.sparsity_of == "weights" else "units"
-        print(f"sparsity {found.trace.sparsity:.1%} of {what}: units {before} -> {after}")
+        print(f"sparsity {_reached(found.trace)}: units {before} -> {after}")
         if found.trace.held_out:
             held = found.trace.held_out
             print(
@@ -99,3 +102,10 @@ def run(args: argparse.Namespace) -> int:
             )
         print(f"pruned network: {args.output}")
     return 0
+
+
+def _reached(trace: PruneTrace) -> str:
+    """What was removed, and what was asked for if that is something else."""
+    reached = f"{trace.sparsity:.1%} of {'parameters' if trace.sparsity_of == 'weights' else 'units'}"
+    asked = f"{trace.target_sparsity:.1%} of {'parameters' if trace.sparsity_of == 'weights' else trace.sparsity_of}"
+    return reached if reached == asked else f"{reached} (asked for: {asked})"

@@ -22,8 +22,11 @@ FORMATS = {
     "markdown": "summary.md", "csv": "claims.csv",
 }  # fmt: skip
 """Format -> the name that its file has in a bundle."""
-SUFFIXES = {".sarif": "sarif", ".xml": "junit", ".md": "markdown", ".csv": "csv"}
-"""Suffix of the file to write -> its format; any other is HTML."""
+SUFFIXES = {
+    "": "html", ".html": "html", ".htm": "html", ".sarif": "sarif", ".xml": "junit", ".md": "markdown", ".csv": "csv",
+    ".json": "in-toto",
+}  # fmt: skip
+"""Suffix of the file to write -> its format."""
 SPECIFICATIONS = "vnnlib"
 WITH_BASELINE = ("html", "markdown")
 
@@ -38,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format", choices=[*FORMATS, SPECIFICATIONS],
-        help="what to draw (default: by the name of the file, else html); vnnlib: every claim as a specification",
+        help="what to draw (default: by the suffix of the file); vnnlib: every claim as a specification",
     )  # fmt: skip
     parser.add_argument(
         "--baseline", metavar="OLD.json", type=Path, help="an earlier audit.json: the report says what changed"
@@ -51,7 +54,12 @@ def run(args: argparse.Namespace) -> int:
     from paoding_verify.cli.output import prepare_files, write_whole
     from paoding_verify.errors import ConfigError
 
-    kind = args.format or SUFFIXES.get(args.output.suffix.lower(), "html")
+    kind = args.format or SUFFIXES.get(args.output.suffix.lower())
+    if kind is None:
+        raise ConfigError(
+            f"the suffix of {args.output} names no format that is drawn here ({', '.join(filter(None, SUFFIXES))}): "
+            "name another file, or say --format (a browser prints the HTML report to PDF)"
+        )
     if args.baseline is not None and kind not in WITH_BASELINE:
         raise ConfigError(f"--baseline is for {' and '.join(WITH_BASELINE)}: leave it out, or draw one of them")
     if kind == SPECIFICATIONS:
