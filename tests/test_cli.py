@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
 
 from paoding_verify.cli.main import main
 from paoding_verify.network.onnx_out import to_onnx
@@ -109,6 +110,28 @@ def test_unexpected_exceptions_are_one_sentence(
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["doctor", "--debug"]) == 4
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_torch_logs_of_a_network_that_it_cannot_trace_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "zoo.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n"
+    )
+    torch.save({"1.weight": torch.zeros(3, 12), "1.bias": torch.zeros(3)}, tmp_path / "w.pth")
+    command = [
+        "prune",
+        str(tmp_path / "w.pth"),
+        "--arch",
+        f"{tmp_path / 'zoo.py'}:make",
+        "--input-shape",
+        "1",
+        "3",
+        "5",
+    ]
+    line = [sys.executable, "-m", "paoding_verify", *command, "-o", str(tmp_path / "out.onnx")]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "cannot be traced with inputs of shape (1, 3, 5)" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from paoding_verify.cli.summary import exit_code, print_result
 from paoding_verify.evidence.metrics import accuracy_metrics
 from paoding_verify.evidence.verdict import Outcome, Verdict
 from paoding_verify.regions import Region, box_digest
+from paoding_verify.report.tables import distance_pairs, property_rows
 from paoding_verify.versions import COMPONENTS, component_versions
 from tests.audits import audit_example
 from tests.test_policy import claims
@@ -106,5 +107,10 @@ def test_the_summary_shows_figures_rules_errors_and_the_place(
     assert f"verdict: {result.policy.outcome}" in shown
     assert all(rule.text in shown for rule in result.policy.rules)
     assert "error in x/[bold]y: it broke" in shown
+    brackets = distance_pairs(result)
+    assert f"over {len(brackets)} regions: at least {max(low for low, _ in brackets):.4g} (found)" in shown
+    for row in property_rows(result, by_radius=False):
+        line = next(line for line in shown.splitlines() if row.name in line and row.subject in line)
+        assert line.split("\N{BOX DRAWINGS LIGHT VERTICAL}")[3].strip() == str(row.counts.get("certified", 0))
     assert shown.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     assert sum(claim.verdict is Verdict.CERTIFIED for claim in result.claims) == result.counts["certified"]

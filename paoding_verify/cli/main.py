@@ -104,4 +104,4 @@ def _calm_libraries() -> None:
     import warnings
 
     warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)

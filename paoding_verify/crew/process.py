@@ -38,6 +38,6 @@ def serve(channel: Connection) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     limit_memory(int(sys.argv[2]) or None)
     serve(Connection(int(sys.argv[1])))

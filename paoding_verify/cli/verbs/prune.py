@@ -12,6 +12,7 @@ from paoding_verify.cli.workers import add_memory_limit
 
 if TYPE_CHECKING:
     from paoding_verify.evidence.pruning import PruneTrace
+    from paoding_verify.network.graph import Network
 
 __all__ = ["configure", "run"]
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         before, after = (" ".join(map(str, n.num_units)) for n in (original, found.network))
         if found.trace.stopped:
             print(f"ended early: {found.trace.stopped}")
-        print(f"sparsity {_reached(found.trace)}: units {before} -> {after}")
+        print(f"sparsity {_reached(original, found.trace)}: units {before} -> {after}")
         if found.trace.held_out:
             held = found.trace.held_out
             print(
@@ -104,8 +105,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _reached(trace: PruneTrace) -> str:
+def _reached(original: Network, trace: PruneTrace) -> str:
     """What was removed, and what was asked for if that is something else."""
-    reached = f"{trace.sparsity:.1%} of {'parameters' if trace.sparsity_of == 'weights' else 'units'}"
-    asked = f"{trace.target_sparsity:.1%} of {'parameters' if trace.sparsity_of == 'weights' else trace.sparsity_of}"
-    return reached if reached == asked else f"{reached} (asked for: {asked})"
+    if trace.sparsity_of == "weights":
+        return f"{trace.sparsity:.1%} of parameters"
+    units = sum(original.num_units)
+    same = trace.sparsity_of == "units" and round(trace.target_sparsity * units) == round(trace.sparsity * units)
+    asked = "" if same else f" (asked for: {trace.target_sparsity:.1%} of {trace.sparsity_of})"
+    return f"{trace.sparsity:.1%} of units{asked}"
