@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from paoding_verify.bounds import lirpa_compat
+from paoding_verify.bounds import lirpa, lirpa_compat
 from paoding_verify.bounds.lirpa import METHODS, LirpaBounder
+from paoding_verify.checker.crown import lower_bounds
 from paoding_verify.errors import ConfigError, EngineError, MissingComponentError, ModelError
+from paoding_verify.evidence.certificate import Certificate
 from paoding_verify.network.evaluate import evaluate
 from paoding_verify.network.graph import LeakyRelu, Permute, Relu, Reshape, Sigmoid, Tanh
 from tests.networks import chain, conv_net, dense_net, pooled_net, random_conv, random_dense, residual_net
@@ -151,9 +153,6 @@ def test_alpha_crown_with_layers_that_are_stable(make):
 
 
 def test_slopes_help_the_checker():
-    from paoding_verify.checker.crown import lower_bounds
-    from paoding_verify.evidence.certificate import Certificate
-
     network = dense_net(11, sizes=(8, 30, 30, 30, 4))
     lower, upper, rows, offsets = problem(network, 12, count=8, radius=0.5)
     slopes = LirpaBounder(network).lower_bounds(lower, upper, rows, offsets, method="alpha-crown").slopes
@@ -237,3 +236,32 @@ def test_importing_and_bounding_leave_no_trace():
     done = subprocess.run([sys.executable, "-c", CONTAINMENT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+def wide_net(seed):
+    rng = np.random.default_rng(seed)
+    first, second = random_conv(rng, 9, 1, 3, padding=(1, 1, 1, 1)), random_conv(rng, 3, 9, 3)
+    return chain((1, 24, 24), first, Relu(), second, Relu(), Reshape((1452,)), random_dense(rng, 3, 1452))
+
+
+def test_layers_are_bounded_part_by_part_without_a_difference(monkeypatch):
+    network = wide_net(0)
+    lower, upper, rows, offsets = problem(network, 1, count=3, radius=0.2)
+    found = LirpaBounder(network).lower_bounds(lower, upper, rows, offsets).lower
+    monkeypatch.setattr(lirpa, "_ROWS", 1 << 20)
+    whole = LirpaBounder(network).lower_bounds(lower, upper, rows, offsets).lower
+    np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_slopes_of_large_networks_help_the_checker_as_they_stand(monkeypatch):
+    """Slopes behind the property's rows alone, on bounds that the checker computes itself."""
+    network = wide_net(2)
+    lower, upper, rows, offsets = problem(network, 3, count=2, radius=0.4)
+    assert len(rows) * 5184 < 1452 * 5184 <= lirpa._HEAVY
+    monkeypatch.setattr(lirpa, "_HEAVY", 1 << 20)
+    found = LirpaBounder(network).lower_bounds(lower, upper, rows, offsets, method="alpha-crown")
+    assert all(start == len(network.nodes) for slopes in found.slopes for start, _ in slopes)
+    plain = lower_bounds([network], lower, upper, rows, offsets)
+    hinted = lower_bounds([network], lower, upper, rows, offsets, hints=[Certificate("crown", s) for s in found.slopes])
+    assert (hinted > plain + 0.005 * np.abs(plain)).any()
+    np.testing.assert_allclose(hinted, found.lower, rtol=1e-2)

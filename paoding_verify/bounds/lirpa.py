@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,14 @@ _ALPHA_FLOATS = 1 << 24
 
 _COEFFICIENTS = 1 << 26
 """Numbers that a backward pass of CROWN may hold for one value: rows of a layer times size of a value times boxes."""
+
+_ROWS, _REUSED = 256, 1 << 21
+"""Where a layer has more rows than that, CROWN bounds so many at a time, or more while a pass holds no more numbers for
+one value: an allocator gives small arrays out again, and page faults no longer take most of the time."""
+
+_HEAVY = 1 << 23
+"""In networks whose backward passes hold more numbers than that for one value and box, alpha-CROWN optimises the slopes
+behind the property's rows alone, on the bounds of CROWN: those behind all other bounds take minutes for every box."""
 
 _TABLE = 1 << 18
 """Slopes that a certificate may hold for one pair of layers and box; beyond it, all rows share their mean."""
@@ -127,7 +135,8 @@ class LirpaBounder:
         offsets = np.broadcast_to(offsets, (count, num_rows))
         self._set_iterations(iterations)
         parts = []
-        step = self._boxes_at_a_time(num_rows, method)
+        step, rows_at_a_time = self._at_a_time(num_rows, method)
+        self._bounded.set_bound_opts({"crown_batch_size": rows_at_a_time})
         for start in range(0, count, step):
             part = slice(start, start + step)
             with self._naming(method):
@@ -152,6 +161,7 @@ class LirpaBounder:
             for place, (node, origin) in enumerate(zip(self._lowered.network.nodes, self._lowered.origin, strict=True))
             if origin is not None and isinstance(self._source.nodes[origin].op, (Dense, Conv2d))
         }
+        self._bounded.set_bound_opts({"crown_batch_size": inf})
         biases = [self._module.get_parameter(f"p{place}_1").requires_grad_(True) for place in places.values()]
         found: list[list[Array]] = []
         try:
@@ -191,11 +201,13 @@ class LirpaBounder:
             # Not for alpha-CROWN: 0.3 then misses the slopes of layers that the intervals alone leave stable.
             if method == "crown":
                 wanted["reference_bounds"] = self._interval_bounds(point, weights)
+            elif optimised and prod(self._largest_pass(len(rows[0]))) > _HEAVY:
+                wanted["intermediate_layer_bounds"] = self._crown_bounds(point, weights)
             result = self._bounded.compute_bounds(
                 x=(point,), C=weights, method=METHODS[method], bound_upper=False, **wanted
             )
         found = np.asarray(result[0].detach().cpu().numpy(), dtype=np.float64)
-        slopes = self._slopes(len(lower)) if optimised else None
+        slopes = self._slopes(len(lower), inner="intermediate_layer_bounds" not in wanted) if optimised else None
         linear = result[2][names[0]][names[1]]["lA"].detach().cpu().numpy().astype(np.float64) if coefficients else None
         return Bounds(found, slopes, linear)
 
@@ -203,10 +215,21 @@ class LirpaBounder:
         """Interval bounds of every pre-activation, to be intersected with those of CROWN.
 
         auto_LiRPA bounds only rows that intervals leave unstable somewhere in the batch, and keeps the intervals of
-        the others; with the intersection a box gets the same bounds in whatever batch it comes.
+        the others; with the intersection a box gets the same lines in whatever batch it comes, up to the second
+        activation. Deeper, intervals that start from bounds of such rows may differ a little from batch to batch.
         """
         with torch.no_grad():
             self._bounded.compute_bounds(x=(point,), C=weights, method="IBP", bound_upper=False)
+        return self._inner_bounds()
+
+    def _crown_bounds(self, point: Any, weights: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+        """Bounds of every pre-activation by CROWN."""
+        with torch.no_grad():
+            wanted = {"reference_bounds": self._interval_bounds(point, weights)}
+            self._bounded.compute_bounds(x=(point,), C=weights, method="CROWN", bound_upper=False, **wanted)
+        return self._inner_bounds()
+
+    def _inner_bounds(self) -> dict[str, list[torch.Tensor]]:
         inputs = [engine.inputs[0] for engine in self._bounded.optimizable_activations]
         return {value.name: [value.lower.detach(), value.upper.detach()] for value in inputs}
 
@@ -221,24 +244,37 @@ class LirpaBounder:
         }
         self._bounded.set_bound_opts({"optimize_bound_args": options})
 
-    def _boxes_at_a_time(self, num_rows: int, method: str) -> int:
-        """Boxes that fit into memory together."""
-        if method in ("ibp", "crown-ibp"):
-            return self._chunk
-        network = self._lowered.network
-        units = [prod(network.shapes[k + 1]) for k in network.activations]
-        # The first layer's bounds come from intervals, so the largest backward pass starts at a later one.
-        widest = max([num_rows, *units[1:]]) * max(map(prod, network.shapes))
-        fitting = max(1, min(self._chunk, _COEFFICIENTS // widest))
-        return fitting if method == "crown" else min(fitting, self._alpha_chunk(num_rows, units))
+    def _largest_pass(self, num_rows: int) -> tuple[int, int]:
+        """Most rows of a backward pass, and most numbers of one row. That of the first layer needs none: intervals."""
+        shapes = self._lowered.network.shapes
+        return max([num_rows, *self._units()[1:]]), max(map(prod, shapes))
 
-    def _alpha_chunk(self, num_rows: int, units: list[int]) -> int:
+    def _units(self) -> list[int]:
+        network = self._lowered.network
+        return [prod(network.shapes[k + 1]) for k in network.activations]
+
+    def _at_a_time(self, num_rows: int, method: str) -> tuple[int, float]:
+        """Boxes, and rows of a layer, that are bounded together, so that they fit into memory."""
+        if method in ("ibp", "crown-ibp"):
+            return self._chunk, inf
+        widest, largest = self._largest_pass(num_rows)
+        boxes = max(1, min(self._chunk, _COEFFICIENTS // (widest * largest)))
+        if method == "alpha-crown":
+            boxes = min(boxes, self._alpha_chunk(num_rows))
+        elif widest > _ROWS:
+            boxes = max(1, min(self._chunk, _REUSED // (_ROWS * largest)))
+        if widest <= _ROWS or (method == "alpha-crown" and widest * largest <= _HEAVY):
+            return boxes, inf
+        return boxes, max(_ROWS, _REUSED // (boxes * largest))
+
+    def _alpha_chunk(self, num_rows: int) -> int:
         """Boxes whose slopes fit into memory together."""
+        units = self._units()
         per_box = 2 * sum(n * (num_rows + len(units)) for n in units)
         return max(1, _ALPHA_FLOATS // max(1, per_box))
 
-    def _slopes(self, count: int) -> tuple[Slopes, ...]:
-        """The slopes of all ReLU nodes after an optimisation, box by box."""
+    def _slopes(self, count: int, *, inner: bool) -> tuple[Slopes, ...]:
+        """The slopes of all ReLU nodes after an optimisation, box by box; with `inner` those of units' bounds too."""
         engines = [n for n in self._bounded.relus if type(n).__name__ == "BoundRelu"]
         places = [k for k, node in enumerate(self._lowered.network.nodes) if isinstance(node.op, Relu)]
         if len(engines) != len(places):
@@ -246,7 +282,7 @@ class LirpaBounder:
         starts = {self._bounded.final_name: len(self._source.nodes)}
         for engine, place in zip(engines, places, strict=True):
             origin = self._lowered.origin[place]
-            if origin is not None:
+            if origin is not None and inner:
                 starts[engine.inputs[0].name] = origin
         found: list[dict[tuple[int, int], npt.NDArray[np.uint8]]] = [{} for _ in range(count)]
         for engine, place in zip(engines, places, strict=True):

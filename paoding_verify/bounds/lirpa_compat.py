@@ -63,8 +63,9 @@ def load_lirpa() -> Lirpa:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Nothing that auto_LiRPA prints or warns about gets out: the library reports through results alone."""
-    # Recording swallows every warning, even where auto_LiRPA sets a filter of its own.
+    # Recording swallows every warning, even where auto_LiRPA sets a filter of its own; "ignore", where they are errors.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True), _logging_kept():
+        warnings.simplefilter("ignore")
         yield
 
 
