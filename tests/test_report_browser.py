@@ -109,7 +109,7 @@ def test_print_shows_every_claim_although_details_are_closed(tmp_path: Path):
         "provedmargin,original(logits)",
         "regions,byprovedbound",
         "accuracy(%):naturalsolid,certifieddashed",
-        "meandropofcertifiedmargins(logits)",
+        "certifiedmarginlost,mean(logits)",
         f"certified{sum(c.subject == 'original' and c.verdict is Verdict.CERTIFIED for c in result.claims)}",
     ):  # of charts
         assert label in printed
