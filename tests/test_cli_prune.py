@@ -179,6 +179,9 @@ def test_a_pruned_network_is_written_as_onnx_and_nothing_else(
 ) -> None:
     assert prune_quickly(folder, "-o", str(tmp_path / "small.pth")) == 2
     assert "ends with .onnx" in capsys.readouterr().err
+    command = ["-o", str(tmp_path / "small.onnx"), "--trace", str(tmp_path / "small.onnx.journal")]
+    assert prune_quickly(folder, *command, "--force") == 2
+    assert "keeps finished parts" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

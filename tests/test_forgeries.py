@@ -17,6 +17,7 @@ import pytest
 from paoding_verify.auditing.bundle import write
 from paoding_verify.auditing.config import AuditConfig
 from paoding_verify.auditing.run import audit, certify_model, compare_models
+from paoding_verify.checker import centres
 from paoding_verify.checker.bundle import BundleReport, Wishes, check_bundle
 from paoding_verify.cli.main import main
 from paoding_verify.data import Dataset
@@ -410,3 +411,20 @@ def test_margins_that_rounding_leaves_open_are_run(
     assert bool(named) is installed
     assert any("rounding leaves" in text for text in found.omitted) is not installed
     assert not (found.ok and found.complete)
+
+    silent = each(refuted, **hidden, margin=None, reason="no method left")(result)
+    silent = replace(silent, files=lie.files)
+    write(forgers.refigured(silent), tmp_path / "silent")
+    found = check_bundle(tmp_path / "silent")
+    assert not (found.ok and found.complete)
+
+
+def test_outputs_that_do_not_decide_make_no_room_for_another_sign() -> None:
+    prop, far = predicts(0, 3), np.array([0.0, 0.8, -1e6])
+    assert centres._compared(0.8, prop, far)[1] is False
+    assert centres._compared(-0.8, prop, far) == ("", True)
+    text, close = centres._compared(1e-7, prop, np.array([0.5, 0.5000001, -1e6]))
+    assert text, close
+    assert close
+    assert centres._compared(None, prop, far)[0].startswith("it does not state")
+    assert centres._compared(0.5, prop, np.array([np.inf, 0.0, 0.0]))[0] == "onnxruntime overflows at its anchor"

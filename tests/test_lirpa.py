@@ -265,3 +265,13 @@ def test_slopes_of_large_networks_help_the_checker_as_they_stand(monkeypatch):
     hinted = lower_bounds([network], lower, upper, rows, offsets, hints=[Certificate("crown", s) for s in found.slopes])
     assert (hinted > plain + 0.005 * np.abs(plain)).any()
     np.testing.assert_allclose(hinted, found.lower, rtol=1e-2)
+
+
+def test_linear_bounds_of_wide_layers_come_whole():
+    network = wide_net(4)
+    lower, upper, rows, offsets = problem(network, 5, count=2, radius=0.4)
+    plain = LirpaBounder(network).lower_bounds(lower, upper, rows, offsets)
+    found = LirpaBounder(network).lower_bounds(lower, upper, rows, offsets, coefficients=True)
+    assert found.coefficients is not None
+    assert found.coefficients.shape == (2, 5, 1, 24, 24)
+    np.testing.assert_allclose(found.lower, plain.lower, rtol=1e-4, atol=1e-4)

@@ -102,8 +102,8 @@ def test_inputs_that_are_wrong_from_the_start_are_counted():
     result = audit_example(Outcome.PASS, (0.01,), 4)
     own = [c for c in result.claims if (c.subject, c.kind) == ("pruned", "top1_robust")]
     claims = [
-        replace(c, verdict=Verdict.VIOLATED, method=how)
-        for c, how in zip(own, ("centre", "pgd", "centre", "pgd"), strict=True)
+        replace(c, verdict=Verdict.VIOLATED, margin=margin)
+        for c, margin in zip(own, (-0.5, 0.5, 0.0, 0.5), strict=True)
     ]
     assert "2 of these are about robustness and fail at the input itself" in " ".join(
         explanation(replace(result, claims=tuple(claims)))

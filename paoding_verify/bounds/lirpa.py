@@ -135,7 +135,8 @@ class LirpaBounder:
         offsets = np.broadcast_to(offsets, (count, num_rows))
         self._set_iterations(iterations)
         parts = []
-        step, rows_at_a_time = self._at_a_time(num_rows, method)
+        # auto_LiRPA cannot hand out linear bounds beside a layer that it bounds part by part.
+        step, rows_at_a_time = self._at_a_time(num_rows, method, whole=coefficients)
         self._bounded.set_bound_opts({"crown_batch_size": rows_at_a_time})
         for start in range(0, count, step):
             part = slice(start, start + step)
@@ -253,17 +254,17 @@ class LirpaBounder:
         network = self._lowered.network
         return [prod(network.shapes[k + 1]) for k in network.activations]
 
-    def _at_a_time(self, num_rows: int, method: str) -> tuple[int, float]:
-        """Boxes, and rows of a layer, that are bounded together, so that they fit into memory."""
+    def _at_a_time(self, num_rows: int, method: str, *, whole: bool) -> tuple[int, float]:
+        """Boxes, and rows of a layer (`whole`: all), that are bounded together, so that they fit into memory."""
         if method in ("ibp", "crown-ibp"):
             return self._chunk, inf
         widest, largest = self._largest_pass(num_rows)
         boxes = max(1, min(self._chunk, _COEFFICIENTS // (widest * largest)))
         if method == "alpha-crown":
             boxes = min(boxes, self._alpha_chunk(num_rows))
-        elif widest > _ROWS:
+        elif widest > _ROWS and not whole:
             boxes = max(1, min(self._chunk, _REUSED // (_ROWS * largest)))
-        if widest <= _ROWS or (method == "alpha-crown" and widest * largest <= _HEAVY):
+        if whole or widest <= _ROWS or (method == "alpha-crown" and widest * largest <= _HEAVY):
             return boxes, inf
         return boxes, max(_ROWS, _REUSED // (boxes * largest))
 

@@ -233,7 +233,9 @@ def _check_margins(result: AuditResult, bench: _Bench, found: _Findings) -> None
                 "installed to run them"
             )
         else:
-            problems += [f"claim {c.id}: {text}" for (c, _), text in zip(undecided, texts, strict=True) if text]
+            for (claim, _), (text, close) in zip(undecided, texts, strict=True):
+                if text:
+                    (found.omitted if close else problems).append(f"claim {claim.id}: {text}")
 
 
 def _choose(

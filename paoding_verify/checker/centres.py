@@ -15,7 +15,7 @@ from paoding_verify.checker.claims import Setting
 from paoding_verify.checker.crown import bound_rows, enclose
 from paoding_verify.errors import EngineError
 from paoding_verify.evidence.claim import Claim
-from paoding_verify.evidence.property import surely_broken
+from paoding_verify.evidence.property import Property, surely_broken
 from paoding_verify.evidence.verdict import Verdict
 from paoding_verify.network.graph import Array, Network
 from paoding_verify.network.onnx_out import shipped_onnx
@@ -25,7 +25,7 @@ __all__ = ["Outputs", "check_margin", "enclose_outputs", "replay_margins"]
 BATCH = 64
 """Anchors that are enclosed together."""
 NEAR = 1e-5
-"""Relative to 1 + the largest |output|: margins that lie so close together may have either sign, programs differ."""
+"""Relative to 1 + the terms of the row that decides: margins so close together may differ in sign between programs."""
 ROUNDING = 2.0**-40
 """Room for the few float64 operations between outputs and a stated margin, relative to the terms summed up."""
 
@@ -62,7 +62,7 @@ def check_margin(claim: Claim, setting: Setting, used: Sequence[Outputs], number
     lower = np.concatenate([outputs.lower[number] for outputs in used])
     upper = np.concatenate([outputs.upper[number] for outputs in used])
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-        return None if claim.margin is not None else ""
+        return None
     prop = setting.property
     plus, minus = np.maximum(prop.rows, 0), np.minimum(prop.rows, 0)
     size = np.abs(prop.rows) @ np.maximum(np.abs(lower), np.abs(upper)) + np.abs(prop.offsets)
@@ -79,9 +79,11 @@ def check_margin(claim: Claim, setting: Setting, used: Sequence[Outputs], number
     return None if low <= 0.0 <= high else ""
 
 
-def replay_margins(claims: Sequence[tuple[Claim, Setting]], points: Array) -> list[str]:
-    """Why the margins that claims state are not those of the shipped files in onnxruntime; "" where they have the same
-    sign, or differ by no more than programs do. Shapes: points (N, *input_shape), the anchor of each claim.
+def replay_margins(claims: Sequence[tuple[Claim, Setting]], points: Array) -> list[tuple[str, bool]]:
+    """Why the margins that claims state are not those of the shipped files in onnxruntime, "" where they have the same
+    sign; and whether they differ by no more than programs do.
+
+    Shapes: points (N, *input_shape), the anchor of each claim.
 
     Raises: ImportError if onnxruntime is not installed.
     """
@@ -96,13 +98,22 @@ def replay_margins(claims: Sequence[tuple[Claim, Setting]], points: Array) -> li
                     programs[id(network)] = OnnxProgram(shipped_onnx(network))
             runs = [programs[id(network)].run(point[None].astype(np.float32))[0] for network in setting.networks]
         except EngineError as error:
-            found.append(str(error))
+            found.append((str(error), False))
             continue
-        outputs, prop, stated = np.concatenate(runs).astype(np.float64), setting.property, claim.margin or 0.0
-        margin, near = -np.inf, 0.0
-        if np.isfinite(outputs).all():
-            margin = float(prop.margins((prop.rows @ outputs + prop.offsets)[None])[0])
-            near = NEAR * (1.0 + float(np.abs(outputs).max()))
-        same = (margin > 0) == (stated > 0) or abs(margin - stated) <= near
-        found.append("" if same else f"onnxruntime finds the margin {margin:.9g} at its anchor, it states {stated:.9g}")
+        found.append(_compared(claim.margin, setting.property, np.concatenate(runs).astype(np.float64)))
     return found
+
+
+def _compared(stated: float | None, prop: Property, outputs: Array) -> tuple[str, bool]:
+    if not np.isfinite(outputs).all():
+        return ("onnxruntime overflows at its anchor", False) if stated is not None and stated > 0 else ("", True)
+    values = prop.rows @ outputs + prop.offsets
+    margin = float(prop.margins(values[None])[0])
+    if stated is None:
+        return f"it does not state the margin at its anchor, where onnxruntime finds {margin:.9g}", False
+    if (margin > 0) == (stated > 0):
+        return "", True
+    row = int(np.abs(values - margin).argmin())
+    near = NEAR * (1.0 + float(np.abs(prop.rows[row]) @ np.abs(outputs) + np.abs(prop.offsets[row])))
+    text = f"onnxruntime finds the margin {margin:.9g} at its anchor, it states {stated:.9g}"
+    return text, abs(margin - stated) <= near

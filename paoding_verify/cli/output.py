@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from paoding_verify.auditing.bundle import Draft, refuse_occupied, reserved
+from paoding_verify.cli.resuming import journal_of
 from paoding_verify.cli.usage import INPUTS
 from paoding_verify.errors import ConfigError
 from paoding_verify.evidence.result import AuditResult
@@ -34,6 +35,8 @@ def prepare_files(args: argparse.Namespace, *paths: Path | None) -> None:
             raise ConfigError(
                 f"{path} lies in the folder {args.output}, which is written as a whole: name another place"
             )
+        if path.resolve() == journal_of(args.output).resolve():
+            raise ConfigError(f"{path} is where this command keeps finished parts until it ends: name another file")
         _refuse_existing(path, force=args.force)
         if not path.parent.is_dir():
             raise ConfigError(f"the folder {path.parent} does not exist: make it, or name another file than {path}")

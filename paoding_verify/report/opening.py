@@ -88,7 +88,10 @@ def cautions(result: AuditResult) -> list[str]:
 def refuted_unchanged(result: AuditResult) -> int:
     """Claims of robustness that fail at the input itself, before anything changes: the answer is wrong there."""
     return sum(
-        claim.kind == "top1_robust" and claim.verdict is Verdict.VIOLATED and claim.method == "centre"
+        claim.kind == "top1_robust"
+        and claim.verdict is Verdict.VIOLATED
+        and claim.margin is not None
+        and claim.margin <= 0
         for claim in result.claims
     )
 
