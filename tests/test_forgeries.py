@@ -423,6 +423,9 @@ def test_outputs_that_do_not_decide_make_no_room_for_another_sign() -> None:
     prop, far = predicts(0, 3), np.array([0.0, 0.8, -1e6])
     assert centres._compared(0.8, prop, far)[1] is False
     assert centres._compared(-0.8, prop, far) == ("", True)
+    text, harmless = centres._compared(-1e300, prop, far)
+    assert text
+    assert harmless
     text, close = centres._compared(1e-7, prop, np.array([0.5, 0.5000001, -1e6]))
     assert text, close
     assert close
